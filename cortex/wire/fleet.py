@@ -1,0 +1,218 @@
+"""What a neuron says about itself, as types: the shapes of the first generation (upstream-facts A.2, B.3) and what we added.
+
+Unknown fields are ignored and missing ones have a meaning ("not told"), so that gateways and neurons of different
+versions understand one another. All memory is in MiB, all durations in seconds, all times in Unix seconds.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Wire(BaseModel):
+    """A frozen message that ignores what it does not know. `protected_namespaces` is off: `model_id` is the field's standard name."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+
+class ModelStatus(StrEnum):
+    """What `GET /models` says of a model. Clients of the first generation know loaded, unloaded, reloading."""
+
+    unloaded = "unloaded"  # on disk, in no memory
+    fetching = "fetching"
+    loading = "loading"
+    loaded = "loaded"
+    draining = "draining"
+    recovering = "recovering"  # its engine died and is being started again
+    failed = "failed"
+    reloading = "reloading"  # first generation only
+
+
+# ---- GET /discovery
+
+
+class Device(Wire):
+    """A GPU. `vram_total_mb` None means that the driver did not tell."""
+
+    index: int
+    name: str
+    vram_total_mb: int | None = None
+    compute_capability: str | None = None
+    uuid: str | None = None
+
+
+class Discovery(Wire):
+    """`GET /discovery`: the host's constant facts."""
+
+    hostname: str = "unknown"
+    os: str = "unknown"
+    kernel: str = "unknown"
+    cuda_version: str | None = None
+    driver_version: str | None = None
+    cuda_unavailable_reason: str | None = None
+    devices: tuple[Device, ...] = ()
+    harnesses: tuple[str, ...] = ()
+    cpu_model: str | None = None
+    cpu_cores: int | None = None  # physical cores that this process may use
+    memory_total_mb: int | None = None  # what models may use on a host without a GPU: cgroup and [limits] included
+    version: str | None = None
+
+
+# ---- GET /health
+
+
+class DeviceHealth(Wire):
+    index: int
+    vram_used_mb: int | None = None
+    vram_free_mb: int | None = None
+    utilization_pct: int | None = None
+    temp_c: int | None = None
+
+
+class FailedActivation(Wire):
+    model_id: str
+    error: str
+
+
+class Activation(Wire):
+    """How far the default models are: `pre_warming` until each was tried once, then `ready`."""
+
+    state: Literal["pre_warming", "ready"] = "ready"
+    pending: tuple[str, ...] = ()
+    in_progress: str | None = None
+    completed: tuple[str, ...] = ()
+    failed: tuple[FailedActivation, ...] = ()
+
+
+class ModelHealth(Wire):
+    """Admission figures of one loaded model."""
+
+    id: str
+    in_flight: int = 0
+    queue_depth: int = 0
+    max_in_flight: int = 0
+    max_queue_depth: int = 0
+    rejected_queue_full: int = 0
+    rejected_timeout: int = 0
+    last_used: float | None = None
+
+
+class Health(Wire):
+    """`GET /health`"""
+
+    uptime_secs: float = 0
+    devices: tuple[DeviceHealth, ...] = ()
+    activation: Activation = Activation()
+    models: tuple[ModelHealth, ...] = ()
+    memory_free_mb: int | None = None  # host memory that a model could still take
+    disk_free_mb: int | None = None
+    draining: bool = False
+
+
+# ---- GET /models
+
+
+class Limit(Wire):
+    context: int
+    output: int | None = None
+
+
+class ModelEntry(Wire):
+    """One element of `GET /models`. `vram_used_mb` is what the engine really holds: GPU memory, or host memory without a GPU."""
+
+    id: str
+    harness: str = "unknown"
+    status: str = "loaded"  # an unknown word from another version is kept, and treated as not servable
+    devices: tuple[int, ...] = ()
+    vram_used_mb: int | None = None
+    vram_estimate_mb: int | None = None
+    quant: str | None = None
+    size_bytes: int | None = None
+    context_length: int | None = None
+    capabilities: tuple[str, ...] = ()
+    limit: Limit | None = None
+    last_used: float | None = None
+    job_id: str | None = None
+    error: str | None = None
+
+
+# ---- jobs
+
+
+class JobStage(StrEnum):
+    queued = "queued"
+    fetching = "fetching"
+    verifying = "verifying"
+    loading = "loading"
+    warming = "warming"
+    done = "done"
+    failed = "failed"
+
+
+class Job(Wire):
+    """`GET /jobs/{id}`: a load in progress. `eta_seconds` is left out rather than guessed; `notes` says what was decided for the caller."""
+
+    id: str
+    model_id: str
+    stage: JobStage = JobStage.queued
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+    eta_seconds: float | None = None
+    started_at: float = 0
+    finished_at: float | None = None
+    error: dict[str, Any] | None = None  # an OpenAI error object: message, type, code
+    notes: tuple[str, ...] = ()
+
+    @property
+    def finished(self) -> bool:
+        return self.stage in (JobStage.done, JobStage.failed)
+
+
+# ---- POST /models/load, /models/unload
+
+
+class LoadSettings(Wire):
+    """How an engine runs a model. None means "the harness decides" (see `neuron.harness.settings`)."""
+
+    context: int | None = Field(None, ge=256)  # tokens
+    parallel: int | None = Field(None, ge=1, le=256)  # slots
+    gpu_layers: int | None = Field(None, ge=-1)
+    kv_type: Literal["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "iq4_nl"] | None = None
+    flash_attention: Literal["auto", "on", "off"] | None = None
+    mmproj: str | None = None
+    draft: str | None = None
+    threads: int | None = Field(None, ge=1)
+    mode: Literal["chat", "embedding", "rerank"] | None = None
+    pooling: Literal["none", "mean", "cls", "last", "rank"] | None = None
+    chat_template: str | None = None  # a Jinja text or the name of a template family that the engine knows
+    max_output_tokens: int | None = Field(None, ge=1)
+    max_in_flight: int | None = Field(None, ge=1)
+    max_queue_depth: int | None = Field(None, ge=0)
+    max_wait_secs: float | None = Field(None, gt=0)
+    ttl: float | None = Field(None, ge=0)  # idle seconds before it is unloaded; 0 or None: never
+    tensor_split: tuple[float, ...] | None = None
+    split_mode: Literal["none", "layer", "row"] | None = None
+    main_gpu: int | None = None
+
+
+class LoadRequest(LoadSettings):
+    """`POST /models/load`. `harness` "candle" is what clients of the first generation send, and means auto."""
+
+    model_id: str = Field(min_length=1, max_length=512)
+    harness: str = "auto"
+    quant: str | None = None
+    tensor_parallel: int | None = Field(None, ge=1)
+    devices: tuple[int, ...] | None = None
+    devices_required: bool = False  # the operator's profile asked for GPUs: their absence is an error, not a note
+    source: str | None = None  # a hub repository, when it is not what the id says
+    wait: bool = True
+
+
+class UnloadRequest(Wire):
+    """`POST /models/unload`. `if_idle_since` (Unix seconds): refused with 409 when the model was used after that moment."""
+
+    model_id: str = Field(min_length=1, max_length=512)
+    if_idle_since: float | None = None
