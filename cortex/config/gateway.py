@@ -1,0 +1,83 @@
+"""`cortex.toml`: the gateway's configuration. Every key of the first generation works; the rest has a default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, model_validator
+
+from cortex.config.catalogue import Catalogue
+from cortex.config.listen import Listen, ListenField
+from cortex.config.loader import Section, load, read_toml, validate
+from cortex.config.neuron import NeuronConfig
+
+
+def _endpoint(url: str) -> str:
+    """A base URL without its trailing slash, so that `//v1/…` can never be built from it."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError(f"'{url}' is not a neuron's base URL, for example http://10.0.0.5:13131")
+    return url.rstrip("/")
+
+
+class NeuronRef(Section):
+    """One `[[neurons]]` entry."""
+
+    name: str = Field(min_length=1, max_length=128)
+    endpoint: Annotated[str, AfterValidator(_endpoint)]
+
+
+class GatewaySection(Section):
+    listen: ListenField = Listen("127.0.0.1", 31313)
+    metrics_listen: ListenField = Listen("127.0.0.1", 31314)
+    poll_interval_secs: float = Field(10.0, gt=0)
+    poll_timeout_secs: float = Field(5.0, gt=0)
+    unhealthy_after: int = Field(3, ge=1)  # missed polls: one hiccup must not empty the routing table
+    idle_timeout_secs: float = Field(300.0, gt=0)  # silence of an open answer, never its whole length
+    load_timeout_secs: float = Field(1800.0, gt=0)  # how long a request waits for a cold load
+    keepalive_secs: float = Field(1.0, gt=0, le=15)  # SSE comments while a stream waits
+    drain_secs: float = Field(30.0, ge=0)
+    max_body_mb: int = Field(64, ge=1)
+
+
+class EvictionSection(Section):
+    strategy: Literal["lru", "priority"] = "lru"
+    defrag_after_cycles: int = Field(0, ge=0)
+
+
+class GatewayConfig(Section):
+    """The whole file. `neuron` is read by `--role all` only: one file for a single host."""
+
+    gateway: GatewaySection = GatewaySection()
+    eviction: EvictionSection = EvictionSection()
+    neurons: tuple[NeuronRef, ...] = ()
+    models_config: Path | None = None  # relative to this file; default: models.toml beside it, if there is one
+    neuron: NeuronConfig | None = None
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [neuron.name for neuron in self.neurons]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"neurons: the name '{min(twice)}' is used twice")
+        return self
+
+
+def load_gateway_config(file: Path | None, environ: dict[str, str] | None = None) -> GatewayConfig:
+    """`cortex.toml` and CORTEX_* variables. Raises ConfigError."""
+    import os
+
+    return load(GatewayConfig, file=file, env_prefix="CORTEX_", environ=os.environ if environ is None else environ)
+
+
+def load_catalogue(config: GatewayConfig, config_file: Path | None) -> Catalogue:
+    """The catalogue that a gateway configuration names. A named file must exist; the default one may be absent. Raises ConfigError."""
+    folder = config_file.resolve().parent if config_file else None
+    if config.models_config:
+        path = config.models_config if folder is None else folder / config.models_config
+    elif folder and (folder / "models.toml").exists():
+        path = folder / "models.toml"
+    else:
+        return Catalogue()
+    return validate(Catalogue, read_toml(path), source=str(path))

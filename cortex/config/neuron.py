@@ -1,0 +1,111 @@
+"""`neuron.toml`: a model host's configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cortex.config.listen import Listen
+from cortex.config.loader import Section, load
+from cortex.wire.fleet import LoadRequest, LoadSettings
+
+HarnessName = Literal["auto", "candle", "llamacpp", "ctransformers"]  # candle: the first generation's word for auto
+
+
+class HarnessRef(Section):
+    """One `[[harnesses]]` entry. Without any, every harness of this build is used."""
+
+    name: HarnessName
+
+
+class CandleSection(Section):
+    """`[harness.candle]`, kept for files of the first generation: where its Hugging Face cache is."""
+
+    hf_cache: Path | None = None
+
+
+class HarnessSections(Section):
+    candle: CandleSection = CandleSection()
+
+
+class DefaultModel(LoadSettings, Section):
+    """One `[[default_models]]` entry: loaded at start, and its settings hold for whoever loads the model on this host."""
+
+    model_id: str = Field(min_length=1, max_length=512)
+    harness: HarnessName = "auto"
+    quant: str | None = None
+    source: str | None = None
+    tensor_parallel: int | None = Field(None, ge=1)
+    devices: tuple[int, ...] | None = None
+
+    def load_request(self) -> LoadRequest:
+        return LoadRequest(**self.model_dump(exclude_none=True), devices_required=self.devices is not None)
+
+
+class LimitsSection(Section):
+    memory_mb: int | None = Field(
+        None, gt=0
+    )  # what models may take of a host without a GPU; default: what the host has
+    load_secs: float = Field(300.0, gt=0)  # for a load, plus 20 s per GiB of the file; extended while bytes move
+    drain_secs: float = Field(30.0, ge=0)
+    max_body_mb: int = Field(64, ge=1)
+
+
+class AdmissionSection(Section):
+    """Defaults for every model; a load request may say otherwise."""
+
+    max_in_flight: int | None = Field(None, ge=1)  # default: the model's parallel slots
+    max_queue_depth: int = Field(32, ge=0)
+    max_wait_secs: float = Field(30.0, gt=0)
+    idle_timeout_secs: float = Field(300.0, gt=0)
+
+
+class HubSection(Section):
+    """Where missing models come from. `HF_HUB_OFFLINE`, `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE` and `HF_TOKEN` are honoured as the library does."""
+
+    enabled: bool = True
+
+
+class NeuronConfig(Section):
+    host: str = "127.0.0.1"
+    port: int = Field(13131, ge=0, le=65535)
+    insecure: bool = False  # listen beyond loopback without a token: to be said in so many words
+    models_dir: Path | None = None
+    runtime_dir: Path | None = (
+        None  # default: $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/cortex, else a private temporary folder
+    )
+    harnesses: tuple[HarnessRef, ...] = ()
+    harness: HarnessSections = HarnessSections()
+    default_models: tuple[DefaultModel, ...] = ()
+    limits: LimitsSection = LimitsSection()
+    admission: AdmissionSection = AdmissionSection()
+    hub: HubSection = HubSection()
+
+    @property
+    def listen(self) -> Listen:
+        return Listen(self.host, self.port)
+
+    @model_validator(mode="after")
+    def _exposure_is_deliberate(self) -> Self:
+        if not self.listen.is_loopback and not self.insecure:
+            raise ValueError(
+                f"host: '{self.host}' opens this neuron to the network, where anybody may load models; set insecure = true if that network is trusted"
+            )
+        return self
+
+
+def load_neuron_config(
+    file: Path | None, overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> NeuronConfig:
+    """`neuron.toml` and NEURON_* variables. Raises ConfigError."""
+    return load(
+        NeuronConfig,
+        file=file,
+        env_prefix="NEURON_",
+        environ=os.environ if environ is None else environ,
+        overrides=overrides,
+    )

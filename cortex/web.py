@@ -1,0 +1,198 @@
+"""Sanic in one place: applications, the one exception handler, JSON and stream helpers, listeners.
+
+A client that leaves cancels its handler (Sanic cancels the connection's task), so a handler that holds something holds
+it in an `async with`. Every request ends in exactly one log line, also then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+from sanic import Request, Sanic
+from sanic.exceptions import MethodNotAllowed, NotFound, PayloadTooLarge, SanicException
+from sanic.response import BaseHTTPResponse, HTTPResponse
+
+from cortex import errors
+from cortex.config.listen import Listen
+from cortex.errors import CortexError
+from cortex.log import new_request_id, request_ended
+from cortex.wire.errors import anthropic_body, openai_body, retry_after_header
+
+Handler = Callable[..., Awaitable[HTTPResponse | None]]
+log = logging.getLogger(__name__)
+_numbers = itertools.count(1)
+
+NO_LIMIT_S = 1e9  # Sanic's own clocks are off: an answer may take hours, and idle time-outs are ours
+
+
+def new_app(role: str, *, max_body_bytes: int) -> Sanic[Any, Any]:
+    """An application with our settings and error handling. Several may live in one process."""
+    app: Sanic[Any, Any] = Sanic(f"cortex-{role}-{next(_numbers)}", configure_logging=False)
+    app.config.update(
+        {
+            "TOUCHUP": False,  # Sanic would rewrite its methods from source, which a compiled program has not
+            "ACCESS_LOG": False,
+            "MOTD": False,
+            "REQUEST_MAX_SIZE": max_body_bytes,
+            "REQUEST_TIMEOUT": 60.0,  # for a request to arrive, not for its answer
+            "RESPONSE_TIMEOUT": NO_LIMIT_S,
+            "KEEP_ALIVE_TIMEOUT": 75.0,
+        }
+    )
+    app.error_handler.add(Exception, _on_exception)
+    app.ctx.in_flight = 0
+    return app
+
+
+def route(app: Sanic[Any, Any], method: str, path: str, handler: Handler) -> None:
+    """Serve `handler(request, **path parts)`. It returns a response, or None when it answered through a Sink; it raises CortexError."""
+
+    async def serve(request: Request, **parts: Any) -> HTTPResponse | None:
+        context = request.ctx
+        context.id, context.began, context.fields, context.sink = new_request_id(), time.monotonic(), {}, None
+        app.ctx.in_flight += 1
+        status = 499  # a client that left, in the words of nginx
+        try:
+            response = await handler(
+                request, **{name: unquote(part) if isinstance(part, str) else part for name, part in parts.items()}
+            )
+            status = response.status if response else context.sink.status
+        except Exception as error:
+            response = error_response(request, error)
+            status = response.status
+        finally:
+            app.ctx.in_flight -= 1
+            ms = (time.monotonic() - context.began) * 1000
+            request_ended(
+                request_id=context.id, method=method, path=request.path, status=status, ms=ms, **context.fields
+            )
+        if response:
+            response.headers["x-request-id"] = context.id
+        return response
+
+    name = f"{method}_{path}".translate(str.maketrans("/<>:{}.", "_______"))
+    app.add_route(serve, path, methods=[method], name=name)
+
+
+def _on_exception(request: Request, error: Exception) -> BaseHTTPResponse:
+    """What no handler of ours raised: unknown routes, wrong methods, unreadable requests."""
+    return error_response(request, error)
+
+
+def error_response(request: Request, error: Exception) -> HTTPResponse:
+    """Any exception in the client's dialect. What is not a CortexError is logged whole and told as "internal error"."""
+    request_id = getattr(request.ctx, "id", None) or new_request_id() if request else new_request_id()
+    known = as_cortex_error(request, error, request_id)
+    anthropic = request is not None and request.path.startswith("/v1/messages")
+    body = anthropic_body(known, request_id) if anthropic else openai_body(known)
+    return json(body, status=known.status, headers={"x-request-id": request_id, **retry_after_header(known)})
+
+
+def as_cortex_error(request: Request | None, error: Exception, request_id: str) -> CortexError:
+    where = f"{request.method} {request.path}" if request else "this request"
+    if isinstance(error, CortexError):
+        return error
+    if isinstance(error, PayloadTooLarge) and request is not None:
+        return errors.body_too_large(request.app.config.REQUEST_MAX_SIZE)
+    if isinstance(error, NotFound):
+        return errors.not_found(f"there is no {where}")
+    if isinstance(error, MethodNotAllowed):
+        return errors.invalid_request(f"{where}: method not allowed", code="method_not_allowed", status=405)
+    if isinstance(error, SanicException) and error.status_code < 500:
+        return errors.invalid_request(f"{where}: {error}", status=error.status_code)
+    log.error("%s failed", where, exc_info=error, extra={"fields": {"id": request_id}})
+    return errors.internal()
+
+
+# ---- bodies
+
+
+def json(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> HTTPResponse:
+    return HTTPResponse(orjson.dumps(data), status=status, headers=dict(headers or {}), content_type="application/json")
+
+
+def json_bytes(data: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> HTTPResponse:
+    """JSON that is encoded already (pydantic's own, or an upstream's)."""
+    return HTTPResponse(data, status=status, headers=dict(headers or {}), content_type="application/json")
+
+
+def json_object(request: Request) -> dict[str, Any]:
+    """The request's body, parsed once. Raises 400 with the reason when it is no JSON object."""
+    try:
+        body = orjson.loads(request.body)
+    except orjson.JSONDecodeError as error:
+        raise errors.malformed_json(str(error)) from error
+    if not isinstance(body, dict):
+        raise errors.invalid_request("the request body must be a JSON object", code="invalid_request_body", status=422)
+    return body
+
+
+class SanicSink:
+    """A client's connection as `net.relay` sees it. `status` is None until the answer has begun."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._response: Any = None
+        self.status: int | None = None
+        request.ctx.sink = self
+
+    async def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        self.status = status
+        fields = dict(headers)
+        content_type = fields.pop("content-type", "application/octet-stream")
+        fields["x-request-id"] = self._request.ctx.id
+        self._response = await self._request.respond(status=status, headers=fields, content_type=content_type)
+
+    async def send(self, data: bytes) -> None:
+        """Wait while the client is slow; raises CancelledError when it has gone."""
+        await self._response.send(data)
+
+    async def finish(self) -> None:
+        await self._response.eof()
+
+
+# ---- listeners
+
+
+@contextlib.asynccontextmanager
+async def listening(app: Sanic[Any, Any], listen: Listen) -> AsyncIterator[Listen]:
+    """Serve `app` on an address for as long as the block lasts; yields the address with the port that was bound.
+
+    Leaving the block stops accepting, closes idle connections, and ends what is still open: whoever wants to drain waits
+    for `drained(app, …)` first. Raises OSError when the address is taken.
+    """
+    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
+    sock = socket.create_server((listen.host, listen.port), family=family, backlog=1024)
+    sock.setblocking(False)  # noqa: FBT003  the socket module takes it so
+    server: Any = await app.create_server(sock=sock, return_asyncio_server=True, access_log=False)
+    await server.startup()
+    await server.before_start()
+    await server.after_start()
+    try:
+        yield Listen(listen.host, sock.getsockname()[1])
+    finally:
+        server.close()
+        for connection in list(server.connections):
+            if not connection.close_if_idle():
+                connection.abort()  # cancels its handler, which frees what it holds
+        await server.wait_closed()
+        await server.before_stop()
+        await server.after_stop()
+        Sanic.unregister_app(app)
+
+
+async def drained(app: Sanic[Any, Any], within_s: float) -> bool:
+    """Wait until no request is in flight; False when time ran out first."""
+    deadline = time.monotonic() + within_s
+    while app.ctx.in_flight and time.monotonic() < deadline:  # noqa: ASYNC110  the hot path stays a plain counter
+        await asyncio.sleep(0.02)
+    return not app.ctx.in_flight
