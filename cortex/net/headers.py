@@ -1,0 +1,66 @@
+"""Header fields: which ones travel end to end, and how a request's head is written.
+
+RFC 9110 section 7.6.1: fields about one connection, and the ones that `Connection` names, stop at every intermediary.
+Values are text as UTF-8 with surrogateescape, in both directions, so that any bytes pass unchanged.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from cortex.net.address import Address
+
+Headers = Sequence[tuple[str, str]]
+
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
+_OURS = frozenset({"host", "content-length", "expect"})  # written anew, or answered by the server that read the request
+_SET_BY_POOL = frozenset({"connection", "content-length", "host", "transfer-encoding"})
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LINE_BREAKING = re.compile(r"[\r\n\0]")
+_NOT_IN_TARGET = re.compile(r"[^\x21-\x7e]")
+
+
+def forwardable_request_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """A client's headers that may go upstream, lower-cased: hop-by-hop fields, host, content-length and expect stay behind."""
+    return [(name, value) for name, value in _end_to_end(headers) if name not in _OURS]
+
+
+def forwardable_response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """An upstream's headers that may go to the client, lower-cased. `content-length` stays: the body is passed verbatim."""
+    return _end_to_end(headers)
+
+
+def _end_to_end(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    lowered = [(name.lower(), value) for name, value in headers]
+    dropped = _HOP_BY_HOP
+    for name, value in lowered:
+        if name == "connection":
+            dropped = dropped.union(option.strip().lower() for option in value.split(","))
+    return [field for field in lowered if field[0] not in dropped and not field[0].startswith("proxy-")]
+
+
+def request_head(address: Address, method: str, path: str, headers: Headers, *, length: int, keepalive: bool) -> bytes:
+    """The head of a request. ValueError for whatever could be read as a second header or a second request."""
+    if not _TOKEN.fullmatch(method):
+        raise ValueError(f"{method!r} is not an HTTP method")
+    if not path.startswith("/") or _NOT_IN_TARGET.search(path):
+        raise ValueError(f"the path {path!r} must begin with '/' and be percent-encoded")
+    lines = [f"{method} {path} HTTP/1.1\r\nhost: {address.authority}\r\n"]
+    for name, value in headers:
+        _check(name, value)
+        lines.append(f"{name}: {value}\r\n")
+    if length or method in ("POST", "PUT", "PATCH"):
+        lines.append(f"content-length: {length}\r\n")
+    lines.append("\r\n" if keepalive else "connection: close\r\n\r\n")
+    return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _check(name: str, value: str) -> None:
+    """The value is not told in the error: it may be a key."""
+    if not _TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a header")
+    if _LINE_BREAKING.search(value):
+        raise ValueError(f"the value of the header '{name}' holds a line break or NUL")
+    if name.lower() in _SET_BY_POOL:
+        raise ValueError(f"the header '{name}' is set by the pool: pass forwardable_request_headers()")

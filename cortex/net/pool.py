@@ -1,0 +1,214 @@
+"""Connections kept alive per address, and exchanges that give theirs back exactly once.
+
+async with Pool() as pool, await pool.open(address, "POST", "/v1/chat/completions", headers=…, body=…) as exchange:
+    while piece := await exchange.read(idle_timeout_s=60):
+        ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from cortex.net.address import Address
+from cortex.net.errors import ConnectFailed, ConnectionLost, ProtocolError
+from cortex.net.headers import Headers, request_head
+from cortex.net.http1 import Connection
+
+
+class Pool:
+    """All connections of one owner. They are opened on demand; how many are busy at once is for the caller to bound.
+
+    connect_timeout_s     for name resolution and connecting together
+    keepalive_s           a connection that rested longer is not used again (llama.cpp's server closes at 5 s)
+    max_idle_per_address  more than these do not rest, they are closed
+    keepalive             False: every request says `connection: close`
+    """
+
+    def __init__(
+        self,
+        *,
+        connect_timeout_s: float = 5.0,
+        keepalive_s: float = 4.0,
+        max_idle_per_address: int = 64,
+        keepalive: bool = True,
+    ) -> None:
+        self._connect_timeout_s = connect_timeout_s
+        self._keepalive_s = keepalive_s
+        self._max_idle = max_idle_per_address
+        self._keepalive = keepalive
+        self._open: set[Connection] = set()
+        self._idle: dict[Address, dict[Connection, None]] = {}  # the last to rest is the first to be used
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Pool {len(self._open)} open, {sum(map(len, self._idle.values()))} idle>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def open(
+        self,
+        address: Address,
+        method: str,
+        path: str,
+        *,
+        headers: Headers = (),
+        body: bytes = b"",
+        head_timeout_s: float | None = None,
+    ) -> Exchange:
+        """Send a request and return when the head of its answer is there.
+
+        Raises ConnectFailed, ConnectionLost(before_head=True), ProtocolError, IdleTimeout; ValueError for a request
+        that must not be written. A resting connection that the peer closed in the moment of its reuse is replaced by
+        a fresh one, once, and nobody notices.
+        """
+        head = request_head(address, method, path, headers, length=len(body), keepalive=self._keepalive)
+        if (rested := self._take(address)) is not None:
+            try:
+                return await self._ask(rested, method, head, body, head_timeout_s)
+            except ConnectionLost:
+                if rested.heard():
+                    raise
+        return await self._ask(await self._connect(address), method, head, body, head_timeout_s)
+
+    async def aclose(self) -> None:
+        """Close every connection; whoever still reads gets ConnectionLost, whoever opens ConnectFailed."""
+        self._closed = True
+        for connection in list(self._open):
+            self._drop(connection)
+        await asyncio.sleep(0)  # the transports close in the loop's next turn
+
+    async def _ask(
+        self, connection: Connection, method: str, head: bytes, body: bytes, timeout_s: float | None
+    ) -> Exchange:
+        try:
+            connection.send(method, head, body)
+            await connection.wait_for_head(timeout_s)
+        except BaseException:  # cancellation too: the answer to an abandoned request belongs to nobody
+            self._drop(connection)
+            raise
+        return Exchange(connection, self._release)
+
+    async def _connect(self, address: Address) -> Connection:
+        connection = Connection(address, self._drop)
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                await self._transport(connection)
+        except TimeoutError as error:
+            raise ConnectFailed(f"{address} accepted no connection within {self._connect_timeout_s:g} s") from error
+        except (OSError, ValueError) as error:  # ValueError: a host name or socket path that cannot exist
+            raise ConnectFailed(f"cannot connect to {address}: {error}") from error
+        if self._closed:
+            connection.abort()
+            raise ConnectFailed(f"cannot connect to {address}: the pool is closed")
+        self._open.add(connection)
+        return connection
+
+    async def _transport(self, connection: Connection) -> None:
+        loop, address = asyncio.get_running_loop(), connection.address
+        if address.uds is not None:
+            await loop.create_unix_connection(lambda: connection, address.uds)
+        else:
+            await loop.create_connection(lambda: connection, address.host, address.port)
+
+    def _take(self, address: Address) -> Connection | None:
+        while resting := self._idle.get(address):
+            connection, _ = resting.popitem()
+            if not resting:
+                del self._idle[address]
+            if not connection.rested_too_long():
+                return connection
+            self._drop(connection)
+        return None
+
+    def _release(self, connection: Connection) -> None:
+        resting = self._idle.get(connection.address, {})
+        if self._closed or not self._keepalive or not connection.reusable() or len(resting) >= self._max_idle:
+            self._drop(connection)
+            return
+        connection.rest(self._keepalive_s)
+        self._idle.setdefault(connection.address, resting)[connection] = None
+
+    def _drop(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        resting = self._idle.get(connection.address)
+        if resting is not None and connection in resting:
+            del resting[connection]
+            if not resting:
+                del self._idle[connection.address]
+        connection.abort()
+
+
+class Exchange:
+    """One request's answer: the head is there, the body is read piece by piece.
+
+    Its connection is freed once: back to the pool as soon as the body was read to its end, closed in every other case.
+    Header names are lower-cased.
+    """
+
+    __slots__ = ("_answer", "_connection", "_release", "headers", "status")
+
+    def __init__(self, connection: Connection, release: Callable[[Connection], None]) -> None:
+        answer = connection.current()
+        self.status: int = answer.status
+        self.headers: Headers = answer.headers
+        self._answer = answer
+        self._connection: Connection | None = connection
+        self._release = release
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.status}{'' if self._connection else ', freed'}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header, by its lower-cased name."""
+        return self._answer.header(name)
+
+    async def read(self, idle_timeout_s: float | None = None) -> bytes:
+        """The next piece as it came (pieces that piled up are joined), b"" at the end.
+
+        Raises ConnectionLost, ProtocolError, or IdleTimeout when nothing comes for `idle_timeout_s`.
+        """
+        if self._connection is None:
+            if self._answer.complete and not self._answer.buffered:
+                return b""
+            raise RuntimeError("the exchange was closed before its body ended")
+        data = await self._connection.read(idle_timeout_s)
+        if self._answer.complete:
+            self._free()
+        return data
+
+    async def read_all(self, limit_bytes: int, idle_timeout_s: float | None = None) -> bytes:
+        """The whole body; ProtocolError beyond `limit_bytes`."""
+        pieces: list[bytes] = []
+        size = 0
+        while piece := await self.read(idle_timeout_s):
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit_bytes:
+                raise ProtocolError(f"the answer is larger than the {limit_bytes} bytes accepted here")
+        return b"".join(pieces)
+
+    async def aclose(self) -> None:
+        """Free the connection now; a second time does nothing."""
+        self._free()
+
+    def _free(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._release(connection)
