@@ -1,0 +1,236 @@
+"""What a header means: metadata that decides how a model is served, and the sum of its tensors."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cortex.neuron.gguf.cursor import Cursor, GGUFError
+from cortex.neuron.gguf.facts import MAX_LAYERS, Facts, read_facts
+from cortex.neuron.gguf.tables import FILE_TYPES
+from cortex.neuron.gguf.tensors import Tensors, read_tensors
+
+MAGIC = b"GGUF"
+DEFAULT_ALIGNMENT = 32
+MAX_ALIGNMENT = 1 << 20
+
+_POOLING = {0: "none", 1: "mean", 2: "cls", 3: "last", 4: "rank"}  # llama.h `llama_pooling_type`
+_ENCODERS = frozenset(
+    {
+        "bert",
+        "eurobert",
+        "gemma-embedding",
+        "jina-bert-v2",
+        "jina-bert-v3",
+        "llama-embed",
+        "modern-bert",
+        "neo-bert",
+        "nomic-bert",
+        "nomic-bert-moe",
+        "t5encoder",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The file is part `number` (from 0) of `count`. Only part 0 has the model's metadata."""
+
+    number: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header of one file. None is "the file does not say"; sizes are in bytes, lengths in tokens or elements.
+
+    kind           `general.type`: "model", "mmproj", "adapter", "imatrix", …
+    architecture   `general.architecture`; empty in the further parts of a split model
+    head_count     attention heads; the largest layer's, where layers differ
+    head_count_kv  key/value heads of every layer, or one number for all
+    key_length, value_length   elements of one head's key and value
+    quant          the file type's name ("Q4_K_M"), else the tensor type with most bytes
+    pooling        "none", "mean", "cls", "last", "rank"
+    full_attention_interval    every n-th layer attends, the others are recurrent (Qwen3-Next and its kin)
+    classifies     the model ends in a classifier: it ranks
+    tensor_bytes   bytes of this file's tensors; the file's own when a tensor has a type that is not known here
+    """
+
+    version: int
+    kind: str
+    architecture: str
+    name: str | None
+    basename: str | None
+    size_label: str | None
+    tokenizer_model: str | None
+    chat_template: str | None = field(repr=False)  # some KiB of Jinja
+    context_length: int | None
+    block_count: int | None
+    embedding_length: int | None
+    head_count: int | None
+    head_count_kv: int | tuple[int, ...] | None
+    key_length: int | None
+    value_length: int | None
+    vocab_size: int | None
+    expert_count: int | None
+    sliding_window: int | None
+    full_attention_interval: int | None
+    quant: str | None
+    pooling: str | None
+    classifies: bool
+    split: Split | None
+    tensor_count: int
+    tensor_bytes: int
+    file_bytes: int
+
+    @property
+    def is_mmproj(self) -> bool:
+        """The projector of a vision or audio model: it goes with a model and is none itself."""
+        return self.architecture == "clip" or self.kind == "mmproj"
+
+    @property
+    def is_adapter(self) -> bool:
+        return self.kind == "adapter"
+
+    @property
+    def is_rerank(self) -> bool:
+        return self.pooling == "rank" or self.classifies
+
+    @property
+    def is_embedding(self) -> bool:
+        """The file says that it embeds: it pools, or its architecture is an encoder's."""
+        return not self.is_rerank and (self.pooling in ("mean", "cls", "last") or self.architecture in _ENCODERS)
+
+    @property
+    def kv_heads(self) -> tuple[int, ...]:
+        """Key/value heads, layer by layer; 0 for a layer without attention. Empty when the file does not say."""
+        if isinstance(self.head_count_kv, tuple):
+            return self.head_count_kv
+        every = self.full_attention_interval or 1
+        heads = self.head_count_kv or 0
+        return tuple(heads if (layer + 1) % every == 0 else 0 for layer in range(self.block_count or 0))
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of the GGUF file at `path`. Blocks (some ms for a large vocabulary); raises GGUFError, nothing else."""
+    try:
+        with io.FileIO(str(path), opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise GGUFError("it is no regular file")
+            return _read(Cursor(file, status.st_size), status.st_size)
+    except OSError as error:
+        raise GGUFError(f"it cannot be read: {error.strerror or error}") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opening a FIFO that somebody named x.gguf would otherwise wait for its writer for ever."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _read(cursor: Cursor, file_bytes: int) -> Header:
+    version = _version(cursor)
+    tensor_count, key_count = cursor.u64("the number of tensors"), cursor.u64("the number of keys")
+    facts = read_facts(cursor, key_count)
+    tensors = read_tensors(cursor, tensor_count)
+    _check_extent(tensors, cursor.offset, facts, file_bytes)
+    return _header(version, facts, tensors, file_bytes)
+
+
+def _version(cursor: Cursor) -> int:
+    magic = cursor.take(4, "the magic")
+    if magic != MAGIC:
+        raise GGUFError(f"it begins with {magic!r}, and a GGUF file with {MAGIC!r}", 0)
+    version = int.from_bytes(cursor.take(4, "the version"), "little")
+    if version and not version & 0xFFFF:
+        raise GGUFError("it is big-endian, which no engine here reads", 4)
+    if version not in (2, 3):
+        raise GGUFError(f"it has GGUF version {version}, and versions 2 and 3 are known", 4)
+    return version
+
+
+def _check_extent(tensors: Tensors, end_of_header: int, facts: Facts, file_bytes: int) -> None:
+    """All tensors must lie in the file: this is what a download that broke off looks like."""
+    alignment = facts.count("general.alignment", MAX_ALIGNMENT) or DEFAULT_ALIGNMENT
+    if alignment & (alignment - 1):
+        raise facts.error("general.alignment", f"is {alignment}, which is no power of two")
+    start = -(-end_of_header // alignment) * alignment
+    if tensors.count and start + tensors.end > file_bytes:
+        raise GGUFError(
+            f"the file is cut off: tensor '{tensors.last}' ends at byte {start + tensors.end}, the file at {file_bytes}",
+            file_bytes,
+        )
+    if tensors.bytes > max(0, file_bytes - start):
+        raise GGUFError(f"tensors overlap: they claim {tensors.bytes} bytes, the file has {file_bytes - start}", start)
+
+
+def _header(version: int, facts: Facts, tensors: Tensors, file_bytes: int) -> Header:
+    architecture = facts.text("general.architecture") or ""
+    split = _split(facts)
+    kind = facts.text("general.type") or "model"
+    if not architecture and kind == "model" and not (split and split.number):
+        raise GGUFError("it names no architecture (general.architecture): this is no model")
+
+    def count(key: str) -> int | None:
+        return facts.count(f"{architecture}.{key}")
+
+    heads = facts.per_layer(f"{architecture}.attention.head_count")
+    head_count = max(heads, default=0) if isinstance(heads, tuple) else heads
+    blocks = facts.count(f"{architecture}.block_count", MAX_LAYERS)
+    width = count("embedding_length")
+    head_length = width // head_count if width and head_count else None
+    return Header(
+        version=version,
+        kind=kind,
+        architecture=architecture,
+        name=facts.text("general.name"),
+        basename=facts.text("general.basename"),
+        size_label=facts.text("general.size_label"),
+        tokenizer_model=facts.text("tokenizer.ggml.model"),
+        chat_template=facts.text("tokenizer.chat_template"),
+        context_length=count("context_length"),
+        block_count=blocks,
+        embedding_length=width,
+        head_count=head_count,
+        head_count_kv=_kv_heads(facts, architecture, head_count),
+        key_length=_either(count("attention.key_length"), head_length),
+        value_length=_either(count("attention.value_length"), head_length),
+        vocab_size=_either(count("vocab_size"), facts.array_lengths.get("tokenizer.ggml.tokens")),
+        expert_count=count("expert_count"),
+        sliding_window=count("attention.sliding_window"),
+        full_attention_interval=count("full_attention_interval"),
+        quant=_quant(facts, tensors),
+        pooling=_POOLING.get(-1 if (pooling := count("pooling_type")) is None else pooling),
+        classifies=tensors.classifies,
+        split=split,
+        tensor_count=tensors.count,
+        tensor_bytes=file_bytes if tensors.unsized else tensors.bytes,
+        file_bytes=file_bytes,
+    )
+
+
+def _either(said: int | None, otherwise: int | None) -> int | None:
+    return otherwise if said is None else said
+
+
+def _kv_heads(facts: Facts, architecture: str, head_count: int | None) -> int | tuple[int, ...] | None:
+    """Models of before grouped attention have as many key/value heads as heads, and say nothing."""
+    said = facts.per_layer(f"{architecture}.attention.head_count_kv")
+    return head_count if said is None else said
+
+
+def _split(facts: Facts) -> Split | None:
+    number, count = facts.count("split.no"), facts.count("split.count")
+    if not count or count == 1:
+        return None
+    if number is None or number >= count:
+        raise facts.error("split.count", f"is {count}, but this is part {number} (counted from 0)")
+    return Split(number, count)
+
+
+def _quant(facts: Facts, tensors: Tensors) -> str | None:
+    file_type = facts.count("general.file_type")
+    return FILE_TYPES.get(-1 if file_type is None else file_type, tensors.largest_type)
