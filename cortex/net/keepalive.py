@@ -39,6 +39,6 @@ async def open_with_keepalive(
                 await asyncio.wait([task], timeout=interval_s)
             return task.result(), started
     except BaseException:
-        if not task.cancelled() and task.exception() is None:
+        if task.done() and not task.cancelled() and task.exception() is None:
             await task.result().aclose()
         raise

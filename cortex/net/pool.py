@@ -150,7 +150,8 @@ class Pool:
 class Exchange:
     """One request's answer: the head is there, the body is read piece by piece.
 
-    Its connection is freed once: back to the pool as soon as the body was read to its end, closed in every other case.
+    Its connection is freed once: back to the pool as soon as the body was read to its end (or the exchange was closed when
+    all of it had come), closed in every other case.
     Header names are lower-cased.
     """
 
