@@ -13,10 +13,11 @@ import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import orjson
+from pydantic import BaseModel, ValidationError
 from sanic import Request, Sanic
 from sanic.exceptions import MethodNotAllowed, NotFound, PayloadTooLarge, SanicException
 from sanic.response import BaseHTTPResponse, HTTPResponse
@@ -28,6 +29,7 @@ from cortex.log import new_request_id, request_ended
 from cortex.wire.errors import anthropic_body, openai_body, retry_after_header
 
 Handler = Callable[..., Awaitable[HTTPResponse | None]]
+M = TypeVar("M", bound=BaseModel)
 log = logging.getLogger(__name__)
 _numbers = itertools.count(1)
 
@@ -67,6 +69,9 @@ def route(app: Sanic[Any, Any], method: str, path: str, handler: Handler) -> Non
             )
             status = response.status if response else context.sink.status
         except Exception as error:
+            if context.sink and context.sink.status is not None:
+                context.sink.abort(error)
+                return None
             response = error_response(request, error)
             status = response.status
         finally:
@@ -136,6 +141,16 @@ def json_object(request: Request) -> dict[str, Any]:
     return body
 
 
+def parse(kind: type[M], body: Mapping[str, Any]) -> M:
+    """A body as one of our types. Raises 400 naming the first field that is wrong and what it should be."""
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(step) for step in first["loc"]) or None
+        raise errors.invalid_request(f"{field or 'body'}: {first['msg']}", code="invalid_request_body", param=field) from None
+
+
 class SanicSink:
     """A client's connection as `net.relay` sees it. `status` is None until the answer has begun."""
 
@@ -158,6 +173,12 @@ class SanicSink:
 
     async def finish(self) -> None:
         await self._response.eof()
+
+    def abort(self, error: Exception) -> None:
+        """The answer cannot be completed: cut the connection, so that nobody takes what was sent for a whole answer."""
+        log.warning("%s %s broke off: %s", self._request.method, self._request.path, error, extra={"fields": {"id": self._request.ctx.id}})
+        if self._request.transport:
+            self._request.transport.abort()
 
 
 # ---- listeners

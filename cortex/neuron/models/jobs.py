@@ -21,6 +21,7 @@ class JobRecord:
     def __init__(self, model_id: str) -> None:
         self._job = Job(id="job_" + uuid.uuid4().hex[:16], model_id=model_id, started_at=time.time())
         self._changed = asyncio.Event()
+        self.failure: errors.CortexError | None = None
 
     @property
     def snapshot(self) -> Job:

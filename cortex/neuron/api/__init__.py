@@ -1,0 +1,1 @@
+"""④ What the neuron answers: `control` never waits on inference or on a load (unless asked to), `inference` relays to engines."""

@@ -1,0 +1,94 @@
+"""What the control plane shows, put together from what the parts know. Nothing here waits or changes anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cortex.neuron.models.loading import Loader
+from cortex.neuron.models.registry import Registry
+from cortex.neuron.models.slot import Slot
+from cortex.neuron.models.source import LocalModel
+from cortex.version import version_info
+from cortex.wire.fleet import Activation, Discovery, Health, ModelEntry, ModelHealth, ModelStatus
+
+
+def discovery(loader: Loader) -> dict[str, Any]:
+    facts, nvidia = loader.hardware.facts, loader.hardware.nvidia
+    found = Discovery(
+        hostname=facts.hostname,
+        os=facts.os,
+        kernel=facts.kernel,
+        cuda_version=nvidia.cuda_version,
+        driver_version=nvidia.driver_version,
+        cuda_unavailable_reason=nvidia.unavailable_reason,
+        devices=nvidia.devices,
+        harnesses=tuple(sorted(loader.harnesses)),
+        cpu_model=facts.cpu_model,
+        cpu_cores=facts.cpu_cores,
+        memory_total_mb=loader.memory_limit_mb or facts.memory_total_mb,
+        version=version_info()["package_version"],
+    )
+    # The first generation leaves the reason out where there is none, and shows the other absences as null.
+    return found.model_dump(exclude=None if nvidia.unavailable_reason else {"cuda_unavailable_reason"})
+
+
+def health(loader: Loader, registry: Registry, activation: Activation, *, uptime_s: int) -> dict[str, Any]:
+    return Health(
+        uptime_secs=uptime_s,
+        devices=loader.hardware.devices,
+        activation=activation,
+        models=tuple(ModelHealth(**figures) for figures in registry.health()),
+        memory_free_mb=loader.memory().free_mb,
+        disk_free_mb=loader.hardware.disk_free_mb,
+        draining=registry.closed,
+    ).model_dump()
+
+
+def models(loader: Loader, registry: Registry, *, everything: bool) -> list[dict[str, Any]]:
+    entries = [_of_slot(slot) for slot in registry.slots.values() if everything or slot.status is not ModelStatus.failed]
+    if everything:
+        listed = {entry.id for entry in entries}
+        entries += [_on_disk(loader, model) for model in loader.library.models if model.id not in listed]
+    return [_with_first_generation_nulls(entry) for entry in entries]
+
+
+def _of_slot(slot: Slot) -> ModelEntry:
+    loaded = slot.loaded
+    entry = ModelEntry(
+        id=slot.id,
+        harness=slot.request.harness,
+        status=slot.status,
+        last_used=slot.last_used,
+        job_id=slot.job.snapshot.id,
+        error=slot.error.message if slot.error else None,
+    )
+    if loaded is None:
+        return entry
+    return entry.model_copy(
+        update={
+            "harness": loaded.spec.harness,
+            "devices": loaded.devices,
+            "vram_used_mb": loaded.memory_mb,
+            "vram_estimate_mb": loaded.estimate_mb,
+            "quant": loaded.model.quant,
+            "size_bytes": loaded.model.size_bytes,
+            "context_length": loaded.spec.context,
+            "capabilities": loaded.capabilities,
+        }
+    )
+
+
+def _on_disk(loader: Loader, model: LocalModel) -> ModelEntry:
+    return ModelEntry(
+        id=model.id,
+        harness=loader.harness_name_for(model) or "unknown",
+        status=ModelStatus.unloaded,
+        quant=model.quant,
+        size_bytes=model.size_bytes,
+        vram_estimate_mb=loader.estimate_on_disk(model),
+    )
+
+
+def _with_first_generation_nulls(entry: ModelEntry) -> dict[str, Any]:
+    """`vram_used_mb` is null when unknown, as it always was; what was added is left out when unknown."""
+    return {"vram_used_mb": None, **entry.model_dump(exclude_none=True)}

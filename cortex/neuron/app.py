@@ -1,0 +1,90 @@
+"""The neuron's composition root: its parts, its routes, and the order in which it starts and stops."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from sanic import Sanic
+
+from cortex import web
+from cortex.config.listen import Listen
+from cortex.config.neuron import NeuronConfig
+from cortex.net.pool import Pool
+from cortex.neuron.api.control import ControlApi
+from cortex.neuron.api.inference import InferenceApi
+from cortex.neuron.api.openai_models import ModelsApi
+from cortex.neuron.hardware.watch import HardwareWatch
+from cortex.neuron.metrics import Metrics
+from cortex.neuron.models.activation import DefaultModels
+from cortex.neuron.models.library import Library
+from cortex.neuron.models.loading import Loader
+from cortex.neuron.models.registry import Registry
+from cortex.neuron.runtime_dir import runtime_directory
+from cortex.tasks import Tasks
+
+FAREWELL_S = 2.0  # for the last error events to reach their clients
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronHandle:
+    """A running neuron: where it listens."""
+
+    listen: Listen
+
+
+@contextlib.asynccontextmanager
+async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
+    """A neuron for the time of a block. Start: ① parts ② port ③ default models. Stop, on leaving:
+
+    ① new loads and requests are refused with 503 `shutting_down`; waiters hear it at once; control endpoints still answer
+    ② each model's requests may finish until `limits.drain_secs`; then its engine ends, and a stream that was left ends with an error event
+    ③ the port closes, the runtime directory goes
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        tasks = Tasks("neuron")
+        stack.push_async_callback(tasks.aclose)
+        runtime = stack.enter_context(runtime_directory(config.runtime_dir))
+        hardware = await stack.enter_async_context(HardwareWatch(config.models_dir).running())
+        library = await stack.enter_async_context(Library(config).running())
+        loader = Loader(config, hardware, library, runtime)
+        registry = await stack.enter_async_context(Registry(loader, config).running())
+        pool = await stack.enter_async_context(Pool(keepalive=False))  # a Unix socket is cheap to open, and never stale
+        defaults = DefaultModels(registry, config.default_models)
+        control = ControlApi(loader, registry, defaults, Metrics(loader, registry), port=config.port)
+        inference = InferenceApi(registry, pool, idle_timeout_s=config.admission.idle_timeout_secs)
+        app = web.new_app("neuron", max_body_bytes=config.limits.max_body_mb * 1024 * 1024)
+        _routes(app, control, inference, ModelsApi(registry))
+        listening = await stack.enter_async_context(web.listening(app, config.listen))
+        control.port = listening.port
+        stack.push_async_callback(web.drained, app, FAREWELL_S)
+        stack.push_async_callback(registry.aclose)
+        tasks.start("default models", defaults.run())
+        log.info("neuron listens on http://%s", listening)
+        yield NeuronHandle(listening)
+
+
+def _routes(app: Sanic[Any, Any], control: ControlApi, inference: InferenceApi, models: ModelsApi) -> None:
+    for method, path, handler in (
+        ("GET", "/discovery", control.discovery),
+        ("GET", "/health", control.health),
+        ("GET", "/models", control.models),
+        ("GET", "/models/<model_id:path>/endpoint", control.endpoint),
+        ("POST", "/models/load", control.load),
+        ("POST", "/models/unload", control.unload),
+        ("GET", "/jobs", control.jobs),
+        ("GET", "/jobs/<job_id:str>", control.job),
+        ("GET", "/version", control.version),
+        ("GET", "/metrics", control.metrics),
+        ("GET", "/v1/models", models.list),
+        ("GET", "/v1/models/<model_id:path>", models.one),
+        ("POST", "/v1/chat/completions", inference.infer),
+        ("POST", "/v1/completions", inference.infer),
+        ("POST", "/v1/embeddings", inference.infer),
+        ("POST", "/v1/rerank", inference.infer),
+    ):
+        web.route(app, method, path, handler)

@@ -1,0 +1,73 @@
+"""`GET /metrics` of a neuron: read from the parts when asked, so that series of models that are gone vanish."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+
+from cortex.neuron.models.loading import Loader
+from cortex.neuron.models.registry import Registry
+
+_PER_MODEL = {
+    "model_in_flight": "Requests that the model works on",
+    "model_queue_depth": "Requests that wait for a place",
+    "model_max_in_flight": "Places of the model",
+    "model_max_queue_depth": "Places of its queue",
+}
+_PER_DEVICE = {
+    "vram_used_mb": "Memory in use, MiB",
+    "vram_free_mb": "Memory free, MiB",
+    "utilization_pct": "Utilisation, percent",
+    "temp_c": "Temperature, degrees Celsius",
+}
+
+
+class Metrics(Collector):
+    """The figures of one neuron in Prometheus' text format."""
+
+    def __init__(self, loader: Loader, registry: Registry) -> None:
+        self._loader = loader
+        self._registry = registry
+        self._prometheus = CollectorRegistry()
+        self._prometheus.register(self)
+
+    def render(self) -> tuple[bytes, str]:
+        return generate_latest(self._prometheus), CONTENT_TYPE_LATEST
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._models()
+        yield from self._devices()
+        if (free := self._loader.memory().free_mb) is not None:
+            yield GaugeMetricFamily("neuron_memory_free_mb", "Memory that a model could still take, MiB", value=free)
+
+    def _models(self) -> Iterator[Metric]:
+        health = self._registry.health()
+        for name, text in _PER_MODEL.items():
+            gauge = GaugeMetricFamily(f"neuron_{name}", text, labels=["model"])
+            for model in health:
+                gauge.add_metric([model["id"]], model[name.removeprefix("model_")])
+            yield gauge
+        rejected = CounterMetricFamily("neuron_model_rejections", "Requests refused at the model's queue", labels=["model", "reason"])
+        for model in health:
+            rejected.add_metric([model["id"], "queue_full"], model["rejected_queue_full"])
+            rejected.add_metric([model["id"], "wait_timeout"], model["rejected_timeout"])
+        yield rejected
+        memory = GaugeMetricFamily("neuron_model_memory_mb", "Memory that the model's engine holds, MiB", labels=["model"])
+        crashes = GaugeMetricFamily("neuron_model_recent_crashes", "Engines of the model that died lately", labels=["model"])
+        for slot in self._registry.slots.values():
+            crashes.add_metric([slot.id], len(slot.crashes))
+            if slot.loaded and slot.loaded.memory_mb is not None:
+                memory.add_metric([slot.id], slot.loaded.memory_mb)
+        yield from (memory, crashes)
+
+    def _devices(self) -> Iterator[Metric]:
+        for name, text in _PER_DEVICE.items():
+            gauge = GaugeMetricFamily(f"neuron_device_{name}", text, labels=["device"])
+            for device in self._loader.hardware.devices:
+                if (value := getattr(device, name)) is not None:
+                    gauge.add_metric([str(device.index)], value)
+            yield gauge

@@ -1,0 +1,169 @@
+"""Every model of this host by id: the only way to load, use and unload one.
+
+Owner of the slots. The neuron is the judge: two loads of one model join, an unload with a precondition is refused when
+the precondition no longer holds, and a load that does not fit is refused with the numbers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+from cortex import errors
+from cortex.config.neuron import NeuronConfig
+from cortex.errors import CortexError
+from cortex.neuron.models.admission import AdmissionLimits
+from cortex.neuron.models.jobs import JobRecord, Jobs
+from cortex.neuron.models.loading import Loaded, Loader
+from cortex.neuron.models.slot import Slot
+from cortex.tasks import Tasks
+from cortex.wire.fleet import LoadRequest, ModelStatus
+
+log = logging.getLogger(__name__)
+_NOT_SETTINGS = {"model_id", "wait", "devices_required", "harness", "devices"}  # what old clients always send says nothing about settings
+
+
+class Registry:
+    """The slots of this neuron. Use it from the event loop only."""
+
+    def __init__(self, loader: Loader, config: NeuronConfig) -> None:
+        self.jobs = Jobs()
+        self.slots: dict[str, Slot] = {}
+        self._loader = loader
+        self._admission = config.admission
+        self._profiles = {model.model_id: model for model in config.default_models}
+        self._drain_s = config.limits.drain_secs
+        self._tasks = Tasks("models")
+        self._lives: dict[Slot, asyncio.Task[None]] = {}
+        self.closed = False
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Registry]:
+        """The registry for the time of a block; leaving it unloads every model, each within the drain time."""
+        try:
+            yield self
+        finally:
+            await self.aclose()
+
+    # ---- load
+
+    def load(self, request: LoadRequest) -> JobRecord:
+        """Start a load, or join the one that is there. Returns at once; the job tells the rest."""
+        if self.closed:
+            raise errors.shutting_down()
+        request = self._with_profile(request)
+        slot = self.slots.get(request.model_id)
+        if slot and not slot.is_gone:
+            return self._joined(slot, request)
+        previous = self._lives.get(slot) if slot else None
+        slot = Slot(request, self.jobs.start(request.model_id), load=self._loader.load, limits=self._limits_of, after=previous)
+        self.slots[slot.id] = slot
+        self._lives[slot] = self._tasks.start(f"model {slot.id}", self._live(slot))
+        return slot.job
+
+    async def _live(self, slot: Slot) -> None:
+        try:
+            await slot.live()
+        finally:
+            self._lives.pop(slot, None)
+            if slot.status is not ModelStatus.failed and self.slots.get(slot.id) is slot:
+                del self.slots[slot.id]  # a failed one stays listed with its reason until it is loaded again
+
+    def _joined(self, slot: Slot, request: LoadRequest) -> JobRecord:
+        asked = request.model_dump(exclude_none=True, exclude=_NOT_SETTINGS)
+        differing = sorted(name for name, value in asked.items() if getattr(slot.request, name) not in (None, value))
+        if differing:
+            slot.job.note(f"already {slot.status} with other settings ({', '.join(differing)}); unload it first to change them")
+        return slot.job
+
+    def _with_profile(self, request: LoadRequest) -> LoadRequest:
+        """What the operator wrote for this model on this host holds where the request says nothing."""
+        profile = self._profiles.get(request.model_id)
+        if profile is None:
+            return request
+        own = profile.load_request().model_dump(exclude_none=True, exclude={"wait", "devices_required"})
+        return request.model_copy(update={name: value for name, value in own.items() if getattr(request, name) in (None, "auto", "candle")})
+
+    def _limits_of(self, request: LoadRequest, loaded: Loaded) -> AdmissionLimits:
+        defaults = self._admission
+        return AdmissionLimits(
+            max_in_flight=request.max_in_flight or defaults.max_in_flight or loaded.parallel,
+            max_queue_depth=defaults.max_queue_depth if request.max_queue_depth is None else request.max_queue_depth,
+            max_wait_secs=request.max_wait_secs or defaults.max_wait_secs,
+        )
+
+    # ---- use
+
+    def slot(self, model_id: str) -> Slot:
+        """The slot of a model that is loaded or on its way. Raises 404, or the reason why its load failed."""
+        if self.closed:
+            raise errors.shutting_down()
+        slot = self.slots.get(model_id)
+        if slot is None:
+            raise errors.invalid_request(
+                f"model '{model_id}' not loaded on this neuron; load it with POST /models/load", code="model_not_found", param="model", status=404, model_id=model_id
+            )
+        if slot.status is ModelStatus.failed and slot.error:
+            raise slot.error
+        return slot
+
+    def wait_s(self, slot: Slot) -> float:
+        return slot.admission.limits.max_wait_secs if slot.admission else self._admission.max_wait_secs
+
+    # ---- unload
+
+    async def unload(self, model_id: str, *, if_idle_since: float | None = None) -> None:
+        """Drain, stop, reap; the memory is back when this returns. Raises 404, or 409 when the precondition no longer holds."""
+        slot = self.slots.get(model_id)
+        if slot is None:
+            raise errors.model_not_found(model_id, "on any harness")
+        if slot.status is ModelStatus.failed:
+            del self.slots[model_id]
+            return
+        if if_idle_since is not None:
+            self._check_idle(slot, if_idle_since)
+        slot.leave(self._drain_s)
+        if life := self._lives.get(slot):
+            await asyncio.wait([life])
+
+    def _check_idle(self, slot: Slot, since: float) -> None:
+        busy = slot.admission.in_flight + slot.admission.queue_depth if slot.admission else 0
+        if busy or slot.status is not ModelStatus.loaded or (slot.last_used or 0) > since:
+            raise CortexError(
+                f"model '{slot.id}' is {slot.status}, {busy} requests are with it: it was not idle since the given time",
+                status=409,
+                type="invalid_request_error",
+                code="model_busy",
+                extras={"in_flight": busy, "last_used": slot.last_used},
+            )
+
+    async def aclose(self) -> None:
+        """Refuse what is new, let what is in flight finish within the drain time, unload everything, all at once."""
+        self.closed = True
+        lives = list(self._lives.values())
+        for slot in list(self.slots.values()):
+            slot.leave(self._drain_s, errors.shutting_down())
+        if lives:
+            await asyncio.wait(lives)
+        await self._tasks.aclose()
+
+    def health(self) -> list[dict[str, Any]]:
+        """Admission figures of every loaded model, in the shape of `wire.fleet.ModelHealth`."""
+        return [
+            {
+                "id": slot.id,
+                "in_flight": admission.in_flight,
+                "queue_depth": admission.queue_depth,
+                "max_in_flight": admission.limits.max_in_flight,
+                "max_queue_depth": admission.limits.max_queue_depth,
+                "rejected_queue_full": admission.rejected_queue_full,
+                "rejected_timeout": admission.rejected_timeout,
+                "last_used": slot.last_used,
+            }
+            for slot in self.slots.values()
+            if (admission := slot.admission)
+        ]
+

@@ -1,0 +1,79 @@
+"""A model on disk, and what the names of its files say."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from cortex.neuron.gguf import Header
+
+Origin = Literal["models_dir", "hf_cache"]
+
+PREFERRED_QUANT = "Q4_K_M"  # of several, without a wish: llama.cpp's own choice, and the first generation's default
+
+# Q4_K_M, IQ4_XS, UD-Q4_K_XL, Q4_0_4_4, BF16, F16, FP16, MXFP4, MXFP4_MOE, NVFP4, TQ1_0 as words of a file's name
+_QUANT = re.compile(
+    r"(?<![A-Z0-9])((?:UD-)?I?Q\d(?:_(?:\d|K|P|NL|X{0,2}[SL]|M))*|BF16|FP?16|FP?32|MXFP4(?:_MOE)?|NVFP4|TQ\d_\d)(?![A-Z0-9])",
+    re.IGNORECASE,
+)
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalModel:
+    """A complete model on this host.
+
+    id          what clients ask for: `org/repo`, `org/repo:QUANT` or a path below models_dir without the suffix
+    repo        `org/repo`, when folders or the cache say so
+    quant       from the file's name, else from its header; None when neither says
+    files       the parts in order; engines are given the first
+    size_bytes  of all parts
+    mmproj      the projector that goes with it
+    header      of the first part, with the tensors and bytes of all
+    """
+
+    id: str
+    repo: str | None
+    quant: str | None
+    files: tuple[Path, ...]
+    size_bytes: int
+    mmproj: Path | None
+    origin: Origin
+    header: Header
+
+    @property
+    def path(self) -> Path:
+        """The file that an engine opens."""
+        return self.files[0]
+
+
+class PartName(NamedTuple):
+    """`x-00002-of-00003` is part 2 of 3 of `x`; any other name is part 1 of 1 of itself."""
+
+    stem: str
+    number: int
+    count: int
+
+
+def part_name(stem: str) -> PartName:
+    """Read a file name without its suffix."""
+    match = _PART.match(stem)
+    return PartName(match["stem"], int(match["number"]), int(match["count"])) if match else PartName(stem, 1, 1)
+
+
+def quant_in_name(name: str) -> str | None:
+    """The last quantisation that a file's name mentions, in capitals: `Qwen3-0.6B-UD-Q4_K_XL` → `UD-Q4_K_XL`."""
+    found = _QUANT.findall(name)
+    return found[-1].upper() if found else None
+
+
+def is_gguf(name: str) -> bool:
+    """Whether a file name ends in `.gguf`. Hidden files are other programs' own."""
+    return name.lower().endswith(".gguf") and not name.startswith(".")
+
+
+def is_mmproj_name(name: str) -> bool:
+    """Whether a file of a hub, of which only the name is known, is a projector."""
+    return "mmproj" in name.lower()

@@ -1,0 +1,118 @@
+"""Admission: bounded in flight, bounded queue, bounded wait, and nothing leaks."""
+
+import asyncio
+
+import pytest
+
+from cortex import errors
+from cortex.errors import CortexError
+from cortex.neuron.models.admission import Admission, AdmissionLimits
+
+
+def _admission(in_flight=1, queue=1, wait=30.0):
+    return Admission("m", AdmissionLimits(in_flight, queue, wait))
+
+
+async def _hold(admission, release, order=None, name=None):
+    async with admission.admit():
+        if order is not None:
+            order.append(name)
+        await release.wait()
+
+
+async def _turns(count=5):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_one_more_than_the_queue_holds_is_refused_at_once_with_a_hint():
+    """Over capacity is a fast 429 with Retry-After, not an unbounded wait."""
+
+    async def scenario():
+        admission, release = _admission(), asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_hold(admission, release))
+            group.create_task(_hold(admission, release))
+            await _turns()
+            with pytest.raises(CortexError) as refused:
+                async with admission.admit():
+                    pass
+            release.set()
+        assert (refused.value.status, refused.value.code) == (429, "rate_limit_exceeded")
+        assert refused.value.retry_after == 4
+        assert admission.rejected_queue_full == 1
+        assert repr(admission) == "<Admission m: 0 in flight, 0 waiting>"
+
+    asyncio.run(scenario())
+
+
+def test_places_are_given_in_order_of_arrival():
+    """First come, first served; nobody overtakes the queue."""
+
+    async def scenario():
+        admission, release, order = _admission(queue=5), asyncio.Event(), []
+        release.set()
+        async with asyncio.TaskGroup() as group:
+            for name in range(5):
+                group.create_task(_hold(admission, release, order, name))
+        assert order == [0, 1, 2, 3, 4]
+
+    asyncio.run(scenario())
+
+
+def test_a_wait_that_is_too_long_ends_with_429():
+    """A waiter is told after max_wait_secs, and leaves no trace."""
+
+    async def scenario():
+        admission, release = _admission(wait=0.01), asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_hold(admission, release))
+            await _turns()
+            with pytest.raises(CortexError, match="no place came free"):
+                async with admission.admit():
+                    pass
+            release.set()
+        assert (admission.in_flight, admission.queue_depth, admission.rejected_timeout) == (0, 0, 1)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_cancelled_client_gives_its_place_back_whenever_it_leaves(turns):
+    """Cancel a waiter at every stage, also in the moment its place is granted: the next one gets it, none is lost."""
+
+    async def scenario():
+        admission, release, last = _admission(queue=2), asyncio.Event(), asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_hold(admission, release))
+            await _turns()
+            leaving = group.create_task(_hold(admission, asyncio.Event()))
+            group.create_task(_hold(admission, last))
+            await _turns()
+            release.set()
+            await _turns(turns)
+            leaving.cancel()
+            last.set()
+        assert repr(admission) == "<Admission m: 0 in flight, 0 waiting>"
+
+    asyncio.run(scenario())
+
+
+def test_closing_tells_those_who_wait_and_lets_those_in_flight_finish():
+    """A model that is unloaded refuses its queue at once and waits for what it works on."""
+
+    async def scenario():
+        admission, release = _admission(), asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_hold(admission, release))
+            await _turns()
+            waiter = asyncio.gather(_hold(admission, release), return_exceptions=True)
+            await _turns()
+            admission.close(errors.shutting_down())
+            (told,) = await waiter
+            assert told.code == "shutting_down"
+            assert not await admission.idle(0.01)
+            release.set()
+            assert await admission.idle(5)
+
+    asyncio.run(scenario())
