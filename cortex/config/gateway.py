@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -64,11 +66,17 @@ class GatewayConfig(Section):
         return self
 
 
-def load_gateway_config(file: Path | None, environ: dict[str, str] | None = None) -> GatewayConfig:
+def load_gateway_config(
+    file: Path | None, environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None
+) -> GatewayConfig:
     """`cortex.toml` and CORTEX_* variables. Raises ConfigError."""
-    import os
-
-    return load(GatewayConfig, file=file, env_prefix="CORTEX_", environ=os.environ if environ is None else environ)
+    return load(
+        GatewayConfig,
+        file=file,
+        env_prefix="CORTEX_",
+        environ=os.environ if environ is None else environ,
+        overrides=overrides,
+    )
 
 
 def load_catalogue(config: GatewayConfig, config_file: Path | None) -> Catalogue:

@@ -1,0 +1,70 @@
+"""HTTP to a gateway or a neuron, with a deadline for the whole exchange; its failures as sentences."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import orjson
+
+from cortex.cli.outcome import Exit, Failure
+
+ANSWER_S = 10.0  # for control calls, which never wait on inference
+
+
+class Client:
+    """One server. `within_s` bounds an exchange from connecting to the last byte, which httpx's own time-outs do not."""
+
+    def __init__(self, base: str, http: httpx.AsyncClient) -> None:
+        self.base = base
+        self._http = http
+
+    async def exchange(self, method: str, path: str, body: Any = None, *, within_s: float = ANSWER_S) -> httpx.Response:
+        """Any answer, whatever its status. Raises Failure when there is none."""
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._http.request(method, self.base + path, json=body)
+        except TimeoutError as error:
+            raise Failure(
+                f"{self.base} did not answer {method} {path} within {within_s:g} s", Exit.unreachable
+            ) from error
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise Failure(f"'{self.base}' is no URL, for example http://127.0.0.1:31313", Exit.usage) from error
+        except httpx.HTTPError as error:
+            raise Failure(f"cannot reach {self.base}: {_plainly(error)}", Exit.unreachable) from error
+
+    async def ask(self, method: str, path: str, body: Any = None, *, within_s: float = ANSWER_S) -> Any:
+        """The JSON of a success. Raises Failure with the server's own words otherwise."""
+        answer = await self.exchange(method, path, body, within_s=within_s)
+        if answer.is_error:
+            raise Failure(error_message(answer))
+        try:
+            return orjson.loads(answer.content)
+        except orjson.JSONDecodeError as error:
+            raise Failure(f"{self.base}{path} answered something that is not JSON; is it a cortex?") from error
+
+
+@asynccontextmanager
+async def connected(base: str) -> AsyncIterator[Client]:
+    # A fleet is reached directly: proxy settings of the environment are for the internet.
+    async with httpx.AsyncClient(timeout=None, trust_env=False) as http:  # noqa: S113  every exchange has a deadline of its own
+        yield Client(base.rstrip("/"), http)
+
+
+def error_message(answer: httpx.Response) -> str:
+    """What a server says went wrong: OpenAI's error object, or the first generation's flat string."""
+    try:
+        error = orjson.loads(answer.content)["error"]
+        message = error if isinstance(error, str) else error["message"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return f"{answer.url} answered HTTP {answer.status_code}"
+    return f"{message} (HTTP {answer.status_code})"
+
+
+def _plainly(error: httpx.HTTPError) -> str:
+    if isinstance(error, httpx.ConnectError):
+        return "nothing answers there; is it running, and is the address right?"
+    return str(error) or type(error).__name__

@@ -1,0 +1,119 @@
+"""A role's process: one loop in the main thread, started in order, stopped in the opposite one.
+
+1. The neuron starts, then the gateway, which needs its address.
+2. SIGINT or SIGTERM: the gateway stops first, so that nobody asks a neuron that is going; then the neuron and its engines.
+3. A second signal ends the process at once; engines die with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+from contextlib import AsyncExitStack
+from typing import NoReturn
+
+import uvloop
+
+from cortex import log as logs
+from cortex.cli import roles
+from cortex.cli.outcome import Exit, Failure
+from cortex.config.gateway import GatewayConfig
+from cortex.config.listen import Listen
+from cortex.config.neuron import NeuronConfig
+from cortex.errors import CortexError
+
+log = logging.getLogger(__name__)
+
+
+def run_role(args: argparse.Namespace) -> int:
+    """Run until a signal. Raises Failure when the role cannot start."""
+    try:
+        logs.configure(args.log_level)
+    except ValueError as error:
+        raise Failure(f"CORTEX_LOG: {error}", Exit.usage) from error
+    settings = roles.settings(args, os.environ)
+    log.info("%s", roles.source(args.config))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings))
+    log.info("stopped")
+    return Exit.ok
+
+
+async def _serve(settings: roles.Settings) -> None:
+    async with AsyncExitStack() as stack:
+        stop = Stop()
+        try:
+            await _start(settings, stack)
+        except asyncio.CancelledError:
+            if stop.asked:
+                return  # a signal during the start
+            raise
+        await stop.wait()
+
+
+async def _start(settings: roles.Settings, stack: AsyncExitStack) -> None:
+    """Enter what was asked for; leaving `stack` stops it in the opposite order."""
+    bound = await _start_neuron(settings.neuron, stack) if settings.neuron else None
+    if settings.gateway:
+        config = roles.joined(settings.gateway, bound) if bound else settings.gateway
+        await _start_gateway(config, settings, stack)
+
+
+async def _start_neuron(config: NeuronConfig, stack: AsyncExitStack) -> Listen:
+    from cortex.neuron import app
+
+    try:
+        neuron = await stack.enter_async_context(app.running(config))
+    except (OSError, CortexError) as error:
+        _cannot_start("neuron", error, {"port": config.listen})
+    log.info("neuron on http://%s", neuron.listen)
+    return neuron.listen
+
+
+async def _start_gateway(config: GatewayConfig, settings: roles.Settings, stack: AsyncExitStack) -> None:
+    from cortex.gateway import app
+
+    wanted = {"[gateway] listen": config.gateway.listen, "[gateway] metrics_listen": config.gateway.metrics_listen}
+    try:
+        gateway = await stack.enter_async_context(app.running(config, settings.catalogue))
+    except (OSError, CortexError) as error:
+        _cannot_start("gateway", error, wanted)
+    log.info("gateway on http://%s, metrics on http://%s/metrics", gateway.listen, gateway.metrics_listen)
+
+
+def _cannot_start(role: str, error: OSError | CortexError, wanted: dict[str, Listen]) -> NoReturn:
+    """One sentence, with the key to change when it is about an address."""
+    reason = (error.strerror or str(error)) if isinstance(error, OSError) else error.message
+    for key, listen in wanted.items():
+        if isinstance(error, OSError) and str(listen.port) in reason:
+            plain = reason.partition(" (while")[0].lower()
+            raise Failure(f"the {role} cannot listen on {listen}: {plain}; change {key}", Exit.usage) from error
+    raise Failure(f"the {role} cannot start: {reason}", Exit.usage) from error
+
+
+class Stop:
+    """The two signals of a process. During the start the first one cancels it; afterwards it lets `wait` return."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._event: asyncio.Event | None = None
+        self._starting = asyncio.current_task()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+
+    async def wait(self) -> None:
+        self._event = asyncio.Event()
+        await self._event.wait()
+
+    def _on_signal(self, number: int) -> None:
+        if self.asked:
+            os._exit(128 + number)
+        self.asked = True
+        log.info("stopping: %s; a second signal ends at once", signal.Signals(number).name)
+        if self._event:
+            self._event.set()
+        elif self._starting:
+            self._starting.cancel()

@@ -1,0 +1,166 @@
+"""`cortex validate` against neurons that misbehave: PASS is only said when it is true, and stdout is the answer's own bytes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+MODEL = "org/model-GGUF"
+SPACED = b'{ "choices" : [ {"message": {"content": "It is PARIS."},\n "finish_reason": "stop"} ], "caf\\u00e9": 1e2 }\n'
+
+
+def completion(text: str | None, finish: str = "stop") -> bytes:
+    return json.dumps({"choices": [{"message": {"content": text}, "finish_reason": finish}]}).encode()
+
+
+@dataclass
+class Script:
+    """What a neuron answers, and what it was sent. A path in `hang` is never answered."""
+
+    health: tuple[int, bytes] = (200, b"{}")
+    models: tuple[int, bytes] = (200, json.dumps([{"id": MODEL, "status": "loaded"}]).encode())
+    load: tuple[int, bytes] = (200, b'{"status":"loaded"}')
+    chat: tuple[int, bytes] = (200, SPACED)
+    hang: str = ""
+    seen: list[tuple[str, Any]] = field(default_factory=list)
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def answer(self, path: str) -> tuple[int, bytes]:
+        if path == self.hang:
+            self.ended.wait()
+        by_path = {"/health": self.health, "/models": self.models, "/models/load": self.load}
+        return by_path.get(path, self.chat)
+
+
+@pytest.fixture
+def neuron() -> Iterator[tuple[Script, int]]:
+    """A scripted server on a real socket, and its port."""
+    script = Script()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            length = int(self.headers.get("content-length", "0"))
+            script.seen.append((self.path, json.loads(self.rfile.read(length)) if length else None))
+            status, body = script.answer(self.path)
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield script, server.server_address[1]
+    script.ended.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def validate(port: int, *more: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "cortex", "validate", "127.0.0.1", MODEL, "Q8_0", *more]
+    environ = {"NEURON_PORT": str(port)}
+    return subprocess.run(command, capture_output=True, timeout=60, check=False, env=environ)
+
+
+def test_a_good_answer_passes_byte_for_byte(neuron: tuple[Script, int]) -> None:
+    """stdout holds the answer as it came, spaces and all; the rest is said on stderr."""
+    script, port = neuron
+    done = validate(port)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == SPACED
+    lines = done.stderr.decode().splitlines()
+    assert lines[-1] == "PASS"
+    assert all(line.startswith("[127.0.0.1] ") for line in lines[:-1])
+    assert [path for path, _ in script.seen] == ["/health", "/models", "/v1/chat/completions"]
+    assert script.seen[-1][1] == {
+        "model": MODEL,
+        "messages": [
+            {
+                "role": "user",
+                "content": "What is the capital of France? Respond with the city name only, no punctuation.",
+            }
+        ],
+        "temperature": 0.1,
+        "max_tokens": 256,
+    }
+
+
+@pytest.mark.parametrize("listed", [[], [{"id": MODEL, "status": "unloaded"}], [{"id": "other", "status": "loaded"}]])
+def test_a_model_that_is_not_loaded_is_loaded_first(neuron: tuple[Script, int], listed: list[Any]) -> None:
+    """The load is asked for as the first generation's script did, and its answer is shown."""
+    script, port = neuron
+    script.models = (200, json.dumps(listed).encode())
+    done = validate(port)
+    assert done.returncode == 0, done.stderr
+    load = {"model_id": MODEL, "harness": "candle", "quant": "Q8_0", "devices": [0]}
+    assert script.seen[2] == ("/models/load", load)
+    assert b'HTTP 200 {"status":"loaded"}' in done.stderr
+
+
+def test_a_port_can_be_part_of_the_host(neuron: tuple[Script, int]) -> None:
+    """HOST:PORT wins over NEURON_PORT."""
+    _, port = neuron
+    command = [sys.executable, "-m", "cortex", "validate", f"127.0.0.1:{port}", MODEL]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env={"NEURON_PORT": "1"})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"health": (500, b"oops")}, "/health answered HTTP 500"),
+        ({"health": (200, b"<html>")}, "not JSON"),
+        ({"models": (200, b'{"data": []}')}, "not answer with a list"),
+        ({"models": (200, b"[]"), "load": (400, b'{"error":"no GGUF"}')}, "/models/load answered HTTP 400"),
+        ({"chat": (500, b'{"error":"broken"}')}, "HTTP 500"),
+        ({"chat": (200, b'{"choices": [{"mess')}, "not JSON"),
+        ({"chat": (200, b'{"choices": []}')}, "no chat completion"),
+        ({"chat": (200, b"[1]")}, "no chat completion"),
+        ({"chat": (200, completion("London"))}, "does not contain 'Paris'"),
+        ({"chat": (200, completion(None, "length"))}, "ended at its 256 tokens"),
+    ],
+)
+def test_a_bad_answer_fails_with_its_reason(
+    neuron: tuple[Script, int], wrong: dict[str, tuple[int, bytes]], reason: str
+) -> None:
+    """Exit code 1 and FAIL with the reason; what the model answered is on stdout all the same."""
+    script, port = neuron
+    for name, answer in wrong.items():
+        setattr(script, name, answer)
+    done = validate(port)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-1].startswith("FAIL: ")
+    assert reason in done.stderr.decode()
+    assert done.stdout == (wrong["chat"][1] if "chat" in wrong else b"")
+
+
+@pytest.mark.parametrize("path", ["/health", "/models/load", "/v1/chat/completions"])
+def test_a_neuron_that_hangs_fails_in_time(neuron: tuple[Script, int], path: str) -> None:
+    """Each step has its own time-out."""
+    script, port = neuron
+    script.models, script.hang = (200, b"[]"), path
+    seconds = {"/health": "0.2 30 30", "/models/load": "30 0.2 30", "/v1/chat/completions": "30 30 0.2"}[path]
+    done = validate(port, "--timeouts", *seconds.split())
+    assert done.returncode == 1
+    assert f"{path} within 0.2 s" in done.stderr.decode()
+
+
+def test_nobody_there_fails(unused_port: int) -> None:
+    """A neuron that does not run is a FAIL like any other."""
+    done = validate(unused_port)
+    assert done.returncode == 1
+    assert b"FAIL: cannot reach http://127.0.0.1" in done.stderr
