@@ -1,0 +1,94 @@
+"""The main of an engine process: what must be in place before native code runs, then the harness's server.
+
+Standard input brings the specification (one line) and stays open as a lifeline: its end means that the neuron is gone.
+Standard output carries one JSON line of ours, `{"ready": true, "info": …}` or `{"error": …, "kind": …}`; whatever
+native code prints goes to standard error, which the neuron reads.
+
+SIGTERM keeps its default action: the kernel ends the process at once, in the middle of a load as well, and no native
+destructor gets the chance to hang. All that an engine holds, the operating system takes back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cortex.neuron.engine.spec import EngineSpec
+
+_PR_SET_PDEATHSIG = 1
+_OOM_SCORE = "500"  # when memory runs out the kernel takes an engine, not the neuron that can tell the story
+
+Serve = Callable[[EngineSpec], dict[str, Any]]
+
+
+def run() -> int:
+    """Serve one model until told to end. Returns only when it could not."""
+    _die_with_parent()
+    channel = _own_stdout()
+    try:
+        spec = EngineSpec.from_json(sys.stdin.buffer.readline())
+    except (ValueError, TypeError, AttributeError) as error:
+        return _fail(channel, f"the specification cannot be read: {error}", "start")
+    if os.getppid() != spec.parent_pid:  # the neuron ended before the kernel was told to tell us
+        return 0
+    _contain()
+    try:
+        info = _harness(spec.harness)(spec)
+    except ImportError as error:
+        return _fail(channel, f"the library of harness '{spec.harness}' cannot be imported: {error}", "start")
+    except MemoryError:
+        return _fail(channel, "out of memory", "memory")
+    except Exception as error:  # whatever a native library throws: the neuron is told, and reads its log for the rest
+        return _fail(channel, str(error) or repr(error), "model")
+    _say(channel, {"ready": True, "info": info})
+    sys.stdin.buffer.read()  # until the neuron is gone
+    os._exit(0)
+
+
+def _harness(name: str) -> Serve:
+    if name == "llamacpp":
+        from cortex.neuron.harness.llamacpp_server import serve
+
+        return serve
+    raise ValueError(f"this build has no harness '{name}'")
+
+
+def _die_with_parent() -> None:
+    with contextlib.suppress(OSError, AttributeError):  # not on Linux: the lifeline is left
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _own_stdout() -> int:
+    """A descriptor that only we know; descriptor 1 joins standard error from here on."""
+    channel = os.dup(1)
+    os.dup2(2, 1)
+    return channel
+
+
+def _contain() -> None:
+    """The socket is for the neuron alone, a terminal's Ctrl-C is the neuron's, and a crash writes no core: it holds prompts, and tens of GB."""
+    os.umask(0o177)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for file, value in (("oom_score_adj", _OOM_SCORE), ("comm", "cortex-engine")):
+        with contextlib.suppress(OSError):
+            Path("/proc/self", file).write_text(value)
+
+
+def _fail(channel: int, message: str, kind: str) -> int:
+    _say(channel, {"error": message, "kind": kind})
+    return 1
+
+
+def _say(channel: int, message: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        os.write(channel, json.dumps(message).encode() + b"\n")
+    os.close(channel)

@@ -1,0 +1,79 @@
+"""How an engine ended, or why it did not start: pure reading of exit codes and of last words."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["model", "memory", "timeout", "crash", "start"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineExit:
+    """The end of an engine. `code` or `signal` is set, `reason` is a sentence's end ("the engine was …")."""
+
+    code: int | None
+    signal: int | None
+    reason: str
+    log_tail: tuple[str, ...] = ()
+    asked: bool = False  # it was stopped by us
+
+
+class EngineFailed(Exception):  # noqa: N818  reads as what happened
+    """An engine did not become ready.
+
+    kind   model: the file cannot be served; memory: it does not fit; timeout: it was not ready in time;
+           crash: the process died; start: the process could not be started as specified
+    """
+
+    def __init__(self, reason: str, *, kind: Kind, log_tail: tuple[str, ...] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.kind: Kind = kind
+        self.log_tail = log_tail
+
+
+def exit_of(returncode: int, log_tail: tuple[str, ...], *, asked: bool) -> EngineExit:
+    """`returncode` as subprocess gives it: negative for a signal."""
+    code, number = (returncode, None) if returncode >= 0 else (None, -returncode)
+    reason = "stopped on request" if asked else _reason(code, number, log_tail)
+    return EngineExit(code, number, reason, log_tail, asked)
+
+
+def _reason(code: int | None, number: int | None, log_tail: tuple[str, ...]) -> str:
+    if number is None:
+        return f"ended with exit code {code}"
+    if number == signal.SIGKILL:
+        return "killed by the kernel, probably out of memory (SIGKILL)"
+    killed = f"killed by signal {number} ({_signal_name(number)})"
+    abort = next((line for line in reversed(log_tail) if "GGML_ASSERT" in line or "GGML_ABORT" in line), None)
+    return f"{killed}: {abort}" if abort else killed
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return "unknown"
+
+
+_PREFIX = re.compile(r"^[\d.]+ [A-Z] +")  # llama.cpp's time and level
+_LAST_WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
+    ("memory", re.compile(r"((?:failed|unable) to allocate.*|.*out of memory.*|.*bad_alloc.*)", re.IGNORECASE)),
+    ("start", re.compile(r"(couldn't bind.*)")),
+    ("model", re.compile(r"(invalid magic characters.*|failed to open GGUF file.*|.*exceeds maximum.*)")),
+    ("model", re.compile(r"error loading model: (.*)")),
+    ("model", re.compile(r"((?:failed to load|failed to create|failed to initialize|unable to load).*)")),
+)
+
+
+def last_words(log_tail: tuple[str, ...]) -> tuple[Kind, str] | None:
+    """What llama.cpp and ggml say before they give up, most telling first; None when nothing of it is known."""
+    lines = [_PREFIX.sub("", line) for line in log_tail]
+    for kind, pattern in _LAST_WORDS:
+        for line in lines:
+            if found := pattern.search(line):
+                return kind, found.group(1).strip()
+    return None

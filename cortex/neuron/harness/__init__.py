@@ -1,0 +1,10 @@
+"""Adapters to inference libraries: which files they serve, with which settings, and what they get wrong.
+
+    base.py              what every harness can say, without its library
+    settings.py          a load request, a header and the host's facts → an engine's specification; pure
+    requests.py          what an engine would mis-handle in a request; pure
+    llamacpp.py          the llama.cpp harness at the neuron
+    llamacpp_server.py   its half in the engine process: the only importer of xllamacpp
+
+The neuron never imports an inference library: a native crash ends an engine, and nothing else.
+"""
