@@ -63,6 +63,7 @@ _PREFIX = re.compile(r"^[\d.]+ [A-Z] +")  # llama.cpp's time and level
 _LAST_WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("memory", re.compile(r"((?:failed|unable) to allocate.*|.*out of memory.*|.*bad_alloc.*)", re.IGNORECASE)),
     ("start", re.compile(r"(couldn't bind.*)")),
+    ("model", re.compile(r"common_chat_templates_init: error: (.*)")),
     ("model", re.compile(r"(invalid magic characters.*|failed to open GGUF file.*|.*exceeds maximum.*)")),
     ("model", re.compile(r"error loading model: (.*)")),
     ("model", re.compile(r"((?:failed to load|failed to create|failed to initialize|unable to load).*)")),

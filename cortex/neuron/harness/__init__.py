@@ -1,6 +1,7 @@
 """Adapters to inference libraries: which files they serve, with which settings, and what they get wrong.
 
     base.py              what every harness can say, without its library
+    choice.py            which harnesses there are, and which one serves a file; pure
     settings.py          a load request, a header and the host's facts → an engine's specification; pure
     requests.py          what an engine would mis-handle in a request; pure
     llamacpp.py          the llama.cpp harness at the neuron

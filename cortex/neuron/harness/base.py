@@ -1,0 +1,75 @@
+"""What every harness can say about a model and a request, at the neuron and without its library. All of it is pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cortex.errors import CortexError
+from cortex.neuron.engine.spec import EngineSpec, Mode
+from cortex.neuron.gguf import Header
+from cortex.wire.fleet import LoadSettings
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """Where a model's files are. `weights` is the first part of a split model."""
+
+    weights: Path
+    mmproj: Path | None = None
+    draft: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostShare:
+    """What of this host the engine may use.
+
+    cores            physical cores that this process may use
+    devices          GPU indices as NVML counts them; empty: the processor
+    memory_free_mb   host memory, MiB; None: not told
+    fitting_context  tokens whose KV cache still fits beside the weights; None: not known
+    max_in_flight    requests that are let through at once; None: as many as there are slots
+    """
+
+    cores: int
+    devices: tuple[int, ...] = ()
+    memory_free_mb: int | None = None
+    fitting_context: int | None = None
+    max_in_flight: int | None = None
+
+
+class Harness(Protocol):
+    """The adapter to one inference library."""
+
+    name: str
+
+    def version(self) -> str | None:
+        """The library's version; None when this installation does not have it."""
+
+    def cannot_serve(self, header: Header) -> str | None:
+        """Why this harness cannot serve such a file, as a sentence; None when nothing speaks against it."""
+
+    def mode(self, header: Header, settings: LoadSettings) -> Mode:
+        """What the model is for: what was asked, else what its header says."""
+
+    def engine_spec(
+        self,
+        *,
+        alias: str,
+        files: ModelFiles,
+        header: Header,
+        settings: LoadSettings,
+        host: HostShare,
+        socket_path: Path,
+    ) -> EngineSpec:
+        """Every decision about one engine. Raises CortexError (400) for settings that contradict one another."""
+
+    def capabilities(self, header: Header, mode: Mode, *, vision: bool) -> tuple[str, ...]:
+        """What a client may ask of it: chat, completions, tools, vision, embeddings, rerank."""
+
+    def check_request(self, path: str, body: dict[str, Any], spec: EngineSpec) -> dict[str, Any]:
+        """The body to send: the very same object when nothing had to be mended. Raises CortexError, which names the field."""
+
+    def engine_error(self, status: int, body: bytes) -> CortexError:
+        """An engine's error answer, as a client of this API expects it."""

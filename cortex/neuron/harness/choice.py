@@ -1,0 +1,38 @@
+"""Which harness serves a file: the one that was asked for, or the first that can. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cortex import errors
+from cortex.neuron.gguf import Header
+from cortex.neuron.harness.base import Harness
+from cortex.neuron.harness.llamacpp import LlamaCpp
+
+AUTO = ("auto", "candle")  # candle: what clients of the first generation send
+
+
+def available() -> dict[str, Harness]:
+    """The harnesses whose library this installation has, in the order in which "auto" tries them."""
+    known: tuple[Harness, ...] = (LlamaCpp(),)
+    return {harness.name: harness for harness in known if harness.version() is not None}
+
+
+def choose(asked: str, header: Header, harnesses: Mapping[str, Harness]) -> Harness:
+    """Raises CortexError (400) with every harness's reason when none can serve the file, or for a name that is not there."""
+    if asked in AUTO:
+        candidates = list(harnesses.values())
+    elif asked in harnesses:
+        candidates = [harnesses[asked]]
+    else:
+        raise errors.invalid_request(
+            f"harness '{asked}' is not available on this neuron; it has {', '.join(harnesses) or 'none'}, and auto",
+            code="unknown_harness",
+            param="harness",
+        )
+    reasons = {harness.name: harness.cannot_serve(header) for harness in candidates}
+    for harness in candidates:
+        if reasons[harness.name] is None:
+            return harness
+    told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "no harness is installed"
+    raise errors.invalid_request(f"this file cannot be served: {told}", code="unsupported_model", param="model_id")
