@@ -1,0 +1,51 @@
+"""OpenAI's inference endpoints: read what routing needs, pass the rest on as it came."""
+
+from __future__ import annotations
+
+from sanic import Request
+from sanic.response import HTTPResponse
+
+from cortex.config.catalogue import Catalogue
+from cortex.gateway.proxy.call import read_call
+from cortex.gateway.proxy.dispatch import Dispatcher, Journey, NeuronAnswer
+from cortex.web import SanicSink
+
+
+class InferenceApi:
+    """One handler for every path that is passed on verbatim: the neuron has the same paths."""
+
+    def __init__(self, dispatcher: Dispatcher, catalogue: Catalogue) -> None:
+        self._dispatcher = dispatcher
+        self._catalogue = catalogue
+
+    async def forward(self, request: Request) -> HTTPResponse | None:
+        context = request.ctx
+        call = read_call(request.path, request.headers.items(), request.body, context.id, self._catalogue)
+        context.fields["model"] = call.model_id
+        try:
+            journey = await self._dispatcher.answer(call, SanicSink(request))
+        except NeuronAnswer as answer:
+            context.fields["node"] = answer.node
+            return passed_on(answer)
+        _tell(context.fields, journey)
+        return None
+
+
+def passed_on(answer: NeuronAnswer) -> HTTPResponse:
+    """A neuron's error with its status, headers and body."""
+    headers = dict(answer.headers)
+    headers.pop("content-length", None)
+    content_type = headers.pop("content-type", "application/json")
+    return HTTPResponse(answer.body, status=answer.status, headers=headers, content_type=content_type)
+
+
+def _tell(fields: dict[str, object], journey: Journey) -> None:
+    """What the request's log line says about its end."""
+    if journey.replica:
+        fields["node"] = journey.replica.node
+    if totals := journey.totals:
+        fields["prompt_tokens"] = totals.prompt_tokens
+        fields["completion_tokens"] = totals.completion_tokens
+        fields["finish_reason"] = totals.finish_reason
+        if totals.first_token_s is not None:
+            fields["first_token_ms"] = round(totals.first_token_s * 1000, 1)

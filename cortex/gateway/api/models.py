@@ -1,0 +1,105 @@
+"""`/v1/models`: everything that a neuron has, is loading, or could serve by catalogue, devices and files.
+
+A model is listed exactly when a request for it would not be "not found". What is unknown is left out, never zero.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from sanic import Request
+from sanic.response import HTTPResponse
+
+from cortex import errors, web
+from cortex.config.catalogue import Catalogue, Profile
+from cortex.gateway.fleet.state import Fleet, NeuronView
+from cortex.gateway.routing.placement import feasible
+from cortex.gateway.routing.types import FleetSnapshot
+from cortex.wire.fleet import ModelEntry, ModelStatus
+
+
+class ModelsApi:
+    def __init__(self, fleet: Fleet, catalogue: Catalogue) -> None:
+        self._fleet = fleet
+        self._catalogue = catalogue
+        self._created = int(time.time())  # nobody knows when a model was made, and clients want a number
+
+    async def list(self, _request: Request) -> HTTPResponse:
+        return web.json({"object": "list", "data": list(self._entries().values())})
+
+    async def retrieve(self, _request: Request, model_id: str) -> HTTPResponse:
+        entry = self._entries().get(model_id)
+        if entry is None:
+            raise errors.model_not_found(model_id)
+        return web.json(entry)
+
+    def _entries(self) -> dict[str, dict[str, Any]]:
+        entries = model_entries(self._fleet.views, self._fleet.snapshot, self._catalogue, created=self._created)
+        return {entry["id"]: entry for entry in entries}
+
+
+def model_entries(
+    views: Iterable[NeuronView], snapshot: FleetSnapshot, catalogue: Catalogue, *, created: int
+) -> list[dict[str, Any]]:
+    """Every model by id, then every alias as a mirror of its target."""
+    healthy = [view for view in views if view.healthy]
+    ids = {model_id for view in healthy for model_id in view.models} | {profile.id for profile in catalogue.models}
+    entries = {}
+    for model_id in sorted(ids):
+        profile = catalogue.profile(model_id)
+        places = {view.name: view.models[model_id] for view in healthy if model_id in view.models}
+        able = [node for node in snapshot.nodes if feasible(node, model_id, profile)]
+        if places or able:
+            feasible_on = sorted({node.name for node in able if node.ready} | set(places))
+            entries[model_id] = _entry(model_id, profile, places, feasible_on, catalogue, created)
+    mirrors = [
+        entries[target] | {"id": alias} for alias, target in sorted(catalogue.aliases.items()) if target in entries
+    ]
+    return [*entries.values(), *mirrors]
+
+
+def _entry(
+    model_id: str,
+    profile: Profile | None,
+    places: dict[str, ModelEntry],
+    feasible_on: list[str],
+    catalogue: Catalogue,
+    created: int,
+) -> dict[str, Any]:
+    context = _context(profile, places.values())
+    capabilities = sorted({word for place in places.values() for word in place.capabilities})
+    known = {
+        "id": model_id,
+        "object": "model",
+        "created": created,
+        "owned_by": "cortex",
+        "loaded": any(place.status == ModelStatus.loaded for place in places.values()),
+        "feasible_on": feasible_on,
+        "locations": [_location(node, place) for node, place in sorted(places.items())],
+        "capabilities": capabilities or list(profile.capabilities if profile else ()),
+        "context_length": context,
+        "max_model_len": context,
+        "cost": profile.cost.model_dump(exclude_none=True) if profile and profile.cost else None,
+        "aliases": list(catalogue.aliases_of(model_id)),
+        "display_name": (profile and profile.display_name) or model_id,
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _location(node: str, place: ModelEntry) -> dict[str, Any]:
+    estimate = place.vram_used_mb if place.vram_used_mb is not None else place.vram_estimate_mb
+    location = {"node": node, "status": place.status, "vram_estimate_mb": estimate}
+    return {key: value for key, value in location.items() if value is not None}
+
+
+def _context(profile: Profile | None, places: Iterable[ModelEntry]) -> int | None:
+    """What fits wherever a request goes: the least over the loaded replicas, else over the files, else what the catalogue says."""
+    told = [(place, (place.limit and place.limit.context) or place.context_length) for place in places]
+    loaded = [context for place, context in told if context and place.status == ModelStatus.loaded]
+    if known := loaded or [context for _, context in told if context]:
+        return min(known)
+    if profile is None:
+        return None
+    return profile.limit.context if profile.limit else profile.context

@@ -1,0 +1,141 @@
+"""The gateway's composition root: its parts, its routes, and the order in which they start and stop.
+
+Start:  1. the fleet's view and the neurons' clients  2. polling, with a short wait for the first round
+        3. the metrics listener  4. the listener for clients.
+Stop:   1. new inference is refused with 503 `shutting_down`  2. what runs is drained, up to `drain_secs`
+        3. the listeners close and end what is left  4. polling and load waiters end  5. connections to neurons close.
+Loads that neurons have begun go on: they are the neurons' own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+
+from sanic import Request
+from sanic.response import HTTPResponse
+
+from cortex import web
+from cortex.config.catalogue import Catalogue
+from cortex.config.gateway import GatewayConfig
+from cortex.config.listen import Listen
+from cortex.gateway.api.admin import AdminApi
+from cortex.gateway.api.inference import InferenceApi
+from cortex.gateway.api.models import ModelsApi
+from cortex.gateway.api.status import StatusApi
+from cortex.gateway.fleet.client import NeuronClient, new_http
+from cortex.gateway.fleet.lifecycle import Lifecycle
+from cortex.gateway.fleet.poller import Poller
+from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.metrics import CONTENT_TYPE, Metrics
+from cortex.gateway.proxy.dispatch import Dispatcher
+from cortex.gateway.routing.route import route
+from cortex.gateway.routing.types import Decision
+from cortex.net.pool import Pool
+from cortex.tasks import Tasks
+from cortex.version import version_info
+
+FIRST_ROUND_S = 1.0  # a gateway that has just started should know its fleet, but a hung neuron keeps nobody waiting
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayHandle:
+    """A running gateway: the addresses that were bound."""
+
+    listen: Listen
+    metrics_listen: Listen
+
+
+@contextlib.asynccontextmanager
+async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[GatewayHandle]:
+    """A gateway for as long as the block lasts. Raises OSError when an address is taken."""
+    settings = config.gateway
+    _warn_of_dangling_aliases(catalogue)
+
+    async with contextlib.AsyncExitStack() as held:
+        # parts
+        pool = await held.enter_async_context(Pool())
+        http = await held.enter_async_context(new_http())
+        tasks = Tasks("gateway")
+        held.push_async_callback(tasks.aclose)
+        fleet = Fleet(config.neurons, unhealthy_after=settings.unhealthy_after)
+        clients = {
+            ref.name: NeuronClient(
+                ref, http, timeout_s=settings.poll_timeout_secs, load_timeout_s=settings.load_timeout_secs
+            )
+            for ref in config.neurons
+        }
+        poller = Poller(fleet, clients, tasks, interval_s=settings.poll_interval_secs)
+        metrics = Metrics(fleet)
+
+        def decide(model: str, avoid: Collection[str] = (), /) -> Decision:
+            return route(model, catalogue, fleet.snapshot, fleet.in_flight, avoid)
+
+        lifecycle = Lifecycle(
+            clients, poller, tasks, decide=decide, load_timeout_s=settings.load_timeout_secs, loaded=metrics.cold_start
+        )
+        dispatcher = Dispatcher(decide, fleet, poller, lifecycle, pool, metrics, settings)
+
+        # routes
+        inference = InferenceApi(dispatcher, catalogue)
+        models = ModelsApi(fleet, catalogue)
+        status = StatusApi(fleet, clients, await asyncio.to_thread(version_info))
+        admin = AdminApi(fleet, lifecycle, catalogue)
+        app = web.new_app("gateway", max_body_bytes=settings.max_body_mb * 1024 * 1024)
+        for method, path, handler in (
+            ("POST", "/v1/chat/completions", inference.forward),
+            ("POST", "/v1/completions", inference.forward),
+            ("POST", "/v1/embeddings", inference.forward),
+            ("POST", "/v1/rerank", inference.forward),
+            ("GET", "/v1/models", models.list),
+            ("GET", "/v1/models/<model_id:path>", models.retrieve),
+            ("GET", "/", status.health),
+            ("HEAD", "/", status.health),
+            ("GET", "/health", status.health),
+            ("HEAD", "/health", status.health),
+            ("GET", "/version", status.version),
+            ("GET", "/status", status.status),
+            ("GET", "/jobs/<job_id:str>", status.job),
+            ("POST", "/models/load", admin.load),
+            ("POST", "/models/unload", admin.unload),
+        ):
+            web.route(app, method, path, handler)
+        metrics_app = web.new_app("gateway-metrics", max_body_bytes=1024)
+        web.route(metrics_app, "GET", "/metrics", functools.partial(_metrics, metrics))
+
+        # start
+        await poller.start(first_round_s=FIRST_ROUND_S)
+        metrics_listen = await held.enter_async_context(web.listening(metrics_app, settings.metrics_listen))
+        listen = await held.enter_async_context(web.listening(app, settings.listen))
+        log.info(
+            "gateway listens on %s, metrics on %s", listen, metrics_listen, extra={"fields": {"neurons": len(clients)}}
+        )
+        try:
+            yield GatewayHandle(listen, metrics_listen)
+        finally:
+            # stop; the rest is closed by leaving the stack, last opened first
+            dispatcher.closing = True
+            if not await web.drained(app, settings.drain_secs):
+                log.warning("requests are still running after %g s and are ended", settings.drain_secs)
+
+
+async def _metrics(metrics: Metrics, _request: Request) -> HTTPResponse:
+    return HTTPResponse(metrics.exposition(), content_type=CONTENT_TYPE)
+
+
+def _warn_of_dangling_aliases(catalogue: Catalogue) -> None:
+    """An alias may name a model without a profile, when a neuron has its file; more often it is a typo."""
+    known = {profile.id for profile in catalogue.models}
+    for alias, target in catalogue.aliases.items():
+        if target not in known:
+            log.warning(
+                "alias '%s' names '%s', which has no profile: it works only where a neuron has that model",
+                alias,
+                target,
+            )

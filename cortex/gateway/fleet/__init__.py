@@ -1,0 +1,8 @@
+"""What the gateway knows of its neurons, and what it makes them do.
+
+state.py      the fleet: one writer (the poller), frozen views for everybody else
+addresses.py  where a neuron's inference goes, as this gateway reaches it
+client.py     a neuron's control plane; the only importer of httpx here
+poller.py     one supervised task for each neuron
+lifecycle.py  loads: single-flight, followed to their end
+"""

@@ -1,0 +1,22 @@
+"""Where a neuron's inference goes, as this gateway reaches it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cortex.config.listen import LOOPBACK
+from cortex.net.address import Address
+
+_UNSPECIFIED = frozenset({"0.0.0.0", "::", *LOOPBACK})
+
+
+def inference_address(reported_url: str, endpoint: Address) -> Address:
+    """The address behind a URL that a neuron reports for a model. ValueError for what is no `http://host[:port]`.
+
+    A neuron knows itself as localhost; the gateway knows it by the host of `endpoint`. The port is the neuron's to say.
+    """
+    address = Address.parse(reported_url)
+    if address.uds is not None:
+        raise ValueError(f"'{reported_url}' is a socket on the neuron's own host")
+    own = address.host in _UNSPECIFIED or address.host.startswith("127.")
+    return replace(address, host=endpoint.host) if own else address

@@ -1,0 +1,213 @@
+"""A neuron's control plane. What comes back is a typed value or a NeuronError; nothing else gets past this file.
+
+A neuron is another program on another host: it may be old, broken or somebody else's. Its answers are bounded in size
+and in time, and garbage is an error of that neuron only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from cortex.config.gateway import NeuronRef
+from cortex.errors import CortexError
+from cortex.gateway.fleet.addresses import inference_address
+from cortex.net.address import Address
+from cortex.wire.fleet import Discovery, Health, Job, LoadRequest, ModelEntry, UnloadRequest
+
+ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
+JOB_WAIT_S = 20.0  # one long poll for a job's end
+CONNECT_S = 5.0
+
+T = TypeVar("T")
+_DISCOVERY = TypeAdapter(Discovery)
+_HEALTH = TypeAdapter(Health)
+_MODELS = TypeAdapter(tuple[ModelEntry, ...])
+_JOB = TypeAdapter(Job)
+
+
+class NeuronError(Exception):
+    """A neuron could not be asked, or its answer makes no sense; the message says which neuron and how."""
+
+
+class NeuronRefusal(NeuronError):  # noqa: N818  reads as what happened
+    """A neuron answered, and the answer is no. `error` is what it said."""
+
+    def __init__(self, neuron: str, error: CortexError) -> None:
+        super().__init__(f"{neuron} refused: {error.status} {error.message}")
+        self.error = error
+
+
+_TRANSLATIONS: dict[type[Exception], str] = {
+    TimeoutError: "did not answer in time",
+    httpx.ConnectError: "cannot be reached",
+    httpx.ConnectTimeout: "cannot be reached",
+    httpx.TransportError: "broke off",
+    httpx.InvalidURL: "cannot be asked for that",
+    httpx.DecodingError: "sent an answer that cannot be decoded",
+    orjson.JSONDecodeError: "sent an answer that is not JSON",
+    orjson.JSONEncodeError: "sent numbers beyond reason",
+    ValidationError: "sent an answer of an unknown shape",
+    ValueError: "sent an answer that makes no sense",
+}
+
+
+@contextlib.contextmanager
+def _translated(neuron: str) -> Iterator[None]:
+    try:
+        yield
+    except tuple(_TRANSLATIONS) as error:
+        said = next(words for kind, words in _TRANSLATIONS.items() if isinstance(error, kind))
+        detail = f": {error}" if isinstance(error, httpx.HTTPError) and str(error) else ""
+        raise NeuronError(f"neuron '{neuron}' {said}{detail}") from error
+
+
+def new_http() -> httpx.AsyncClient:
+    """One client for all neurons: no proxy of the environment stands between us and the fleet."""
+    return httpx.AsyncClient(
+        trust_env=False,
+        follow_redirects=False,
+        timeout=httpx.Timeout(None, connect=CONNECT_S),  # the whole call has the deadline
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30),
+        headers={"accept-encoding": "identity"},
+    )
+
+
+class NeuronClient:
+    """One neuron, asked over HTTP. Every call has a deadline for the whole of it: `timeout_s`, or `load_timeout_s` for loads."""
+
+    def __init__(self, ref: NeuronRef, http: httpx.AsyncClient, *, timeout_s: float, load_timeout_s: float) -> None:
+        self.name = ref.name
+        self.address = Address.parse(ref.endpoint)
+        self._endpoint = ref.endpoint
+        self._http = http
+        self._timeout_s = timeout_s
+        self._load_timeout_s = load_timeout_s
+
+    def __repr__(self) -> str:
+        return f"<NeuronClient {self.name} at {self._endpoint}>"
+
+    # ---- questions
+
+    async def discovery(self) -> Discovery:
+        return await self._get("/discovery", _DISCOVERY)
+
+    async def health(self) -> Health:
+        return await self._get("/health", _HEALTH)
+
+    async def models(self) -> tuple[ModelEntry, ...]:
+        """Everything that the neuron has, also only on disk. The first generation ignores the query and tells what is loaded."""
+        return await self._get("/models?all=true", _MODELS)
+
+    async def inference_address(self, model_id: str) -> Address:
+        """Where a loaded model's inference goes, as this gateway reaches it."""
+        answer = await self._ask("GET", f"/models/{quote(model_id, safe='')}/endpoint")
+        with _translated(self.name):
+            return inference_address(str(answer.get("url")), self.address)
+
+    async def job(self, job_id: str, *, wait_s: float = 0) -> Job:
+        """A job as it is at its end, or after `wait_s` seconds."""
+        query = f"?wait={wait_s:g}" if wait_s else ""
+        answer = await self._ask("GET", f"/jobs/{quote(job_id, safe='')}{query}", deadline_s=wait_s + self._timeout_s)
+        return self._parsed(_JOB, answer.get("job", answer))
+
+    # ---- commands
+
+    async def load(self, request: LoadRequest) -> Job | None:
+        """Start or join the load of a model. None: it is loaded. The first generation answers only when it is."""
+        body = orjson.dumps(request.model_dump(mode="json", exclude_none=True))
+        try:
+            answer = await self._ask("POST", "/models/load", body, deadline_s=self._load_timeout_s)
+        except NeuronRefusal as refusal:
+            if "already loaded" in refusal.error.message:
+                return None
+            raise
+        return self._parsed(_JOB, answer["job"]) if "job" in answer else None
+
+    async def unload(self, request: UnloadRequest) -> None:
+        """Returns when the model is out of memory."""
+        body = orjson.dumps(request.model_dump(mode="json", exclude_none=True))
+        await self._ask("POST", "/models/unload", body, deadline_s=self._load_timeout_s)
+
+    # ---- the wire
+
+    async def _get(self, path: str, kind: TypeAdapter[T]) -> T:
+        status, body = await self._call("GET", path, b"", self._timeout_s)
+        with _translated(self.name):
+            if status >= 300:
+                raise NeuronRefusal(self.name, refusal(status, body))
+            value = kind.validate_json(body)
+            orjson.dumps(
+                kind.dump_python(value, mode="json")
+            )  # numbers beyond 64 bits end here, and in no answer of ours
+            return value
+
+    async def _ask(
+        self, method: str, path: str, body: bytes = b"", *, deadline_s: float | None = None
+    ) -> dict[str, Any]:
+        status, answer = await self._call(method, path, body, self._timeout_s if deadline_s is None else deadline_s)
+        if status >= 300:
+            raise NeuronRefusal(self.name, refusal(status, answer))
+        with _translated(self.name):
+            parsed = orjson.loads(answer)
+            if not isinstance(parsed, dict):
+                raise ValueError("not an object")  # noqa: TRY004  translated with the other nonsense
+            return parsed
+
+    async def _call(self, method: str, path: str, body: bytes, deadline_s: float) -> tuple[int, bytes]:
+        headers = {"content-type": "application/json"} if body else {}
+        with _translated(self.name):
+            async with (
+                asyncio.timeout(deadline_s),
+                self._http.stream(method, self._endpoint + path, content=body, headers=headers) as answer,
+            ):
+                return answer.status_code, await _bounded(answer)
+
+    def _parsed(self, kind: TypeAdapter[T], value: Any) -> T:
+        with _translated(self.name):
+            return kind.validate_python(value, strict=False)
+
+
+async def _bounded(answer: httpx.Response) -> bytes:
+    pieces, size = [], 0
+    async for piece in answer.aiter_raw():  # raw: what unpacks to gigabytes is not unpacked
+        pieces.append(piece)
+        size += len(piece)
+        if size > ANSWER_LIMIT_BYTES:
+            raise httpx.DecodingError(f"more than {ANSWER_LIMIT_BYTES} bytes")
+    return b"".join(pieces)
+
+
+def refusal(status: int, body: bytes) -> CortexError:
+    """A neuron's error body as ours: nested as ours is, or a flat string as in the first generation."""
+    try:
+        said = orjson.loads(body).get("error")
+    except (orjson.JSONDecodeError, AttributeError):
+        said = None
+    return error_from(said, status=status if 400 <= status < 600 else 502)
+
+
+_STATUS_BY_CODE = {"insufficient_vram": 503, "shutting_down": 503, "service_unavailable": 503, "model_not_found": 404}
+
+
+def error_from(said: Any, *, status: int | None = None) -> CortexError:
+    """The error that a neuron or a job tells of, as ours. Retryable is what a 503 or 429 says."""
+    fields = said if isinstance(said, dict) else {"message": said}
+    message, code = fields.get("message"), fields.get("code")
+    code = code if isinstance(code, str) else None
+    status = status or _STATUS_BY_CODE.get(code or "", 502)
+    return CortexError(
+        message if isinstance(message, str) and message else f"the neuron answered {status} without a reason",
+        status=status,
+        type="invalid_request_error" if 400 <= status < 429 else "api_error",
+        code=code,
+        retry_after=5 if status in (429, 503) else None,
+        extras={key: fields[key] for key in ("free_mb", "required_mb", "suggestion", "available") if key in fields},
+    )

@@ -1,0 +1,167 @@
+"""The fleet: what was last heard of each neuron. The poller writes, everybody else reads frozen views.
+
+The second, separate piece of state is how many requests this gateway has open on each replica: it is counted here by
+whoever holds `using(…)`, and refines the neurons' own figures between two polls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from cortex.config.gateway import NeuronRef
+from cortex.gateway.routing.types import COMING, Device, FleetSnapshot, Node, Replica
+from cortex.net.address import Address
+from cortex.wire.fleet import Discovery, Health, ModelEntry, ModelStatus
+
+_MOVING = COMING | {ModelStatus.draining}
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronView:
+    """A neuron as it was last heard of.
+
+    misses       polls that failed in a row
+    last_poll    Unix seconds of the last one that succeeded; None: never
+    models       by id, also what is only on disk
+    addresses    where the inference of each loaded model goes
+    others_load  by model: what its health said was running and queued, less our own part in it
+    """
+
+    name: str
+    endpoint: str
+    healthy: bool = False
+    misses: int = 0
+    last_poll: float | None = None
+    discovery: Discovery | None = None
+    health: Health | None = None
+    models: Mapping[str, ModelEntry] = field(default_factory=dict)
+    addresses: Mapping[str, Address] = field(default_factory=dict)
+    others_load: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """It answers, and takes new requests."""
+        return self.healthy and not (self.health and self.health.draining)
+
+    @property
+    def moving(self) -> bool:
+        """Something there is about to change: worth asking again soon."""
+        return self.healthy and any(entry.status in _MOVING for entry in self.models.values())
+
+
+class Fleet:
+    """Every configured neuron. `heard` and `missed` are the poller's; the rest is for reading."""
+
+    def __init__(
+        self, neurons: Sequence[NeuronRef], *, unhealthy_after: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._views = {ref.name: NeuronView(ref.name, ref.endpoint) for ref in neurons}
+        self._unhealthy_after = unhealthy_after
+        self._clock = clock
+        self._in_flight: dict[tuple[str, str], int] = {}
+        self.in_flight: Mapping[tuple[str, str], int] = MappingProxyType(self._in_flight)
+        self.snapshot = FleetSnapshot.of(map(_node, self._views.values()))
+
+    def __repr__(self) -> str:
+        return f"<Fleet {[view.name if view.healthy else view.name + ' (down)' for view in self.views]}>"
+
+    @property
+    def views(self) -> tuple[NeuronView, ...]:
+        return tuple(self._views.values())
+
+    def view(self, name: str) -> NeuronView | None:
+        return self._views.get(name)
+
+    # ---- written by the poller
+
+    def heard(
+        self,
+        name: str,
+        *,
+        models: Sequence[ModelEntry],
+        addresses: Mapping[str, Address],
+        health: Health | None,
+        discovery: Discovery | None,
+    ) -> NeuronView:
+        """A poll succeeded. Health and discovery keep what was known where they are None."""
+        old = self._views[name]
+        return self._write(
+            replace(
+                old,
+                healthy=True,
+                misses=0,
+                last_poll=self._clock(),
+                discovery=discovery or old.discovery,
+                health=health or old.health,
+                models=MappingProxyType({entry.id: entry for entry in models}),
+                addresses=MappingProxyType(dict(addresses)),
+                others_load=self._others_load(name, health) if health else old.others_load,
+            )
+        )
+
+    def missed(self, name: str) -> NeuronView:
+        """A poll failed. Some in a row make the neuron unhealthy; one hiccup must not empty the routing table."""
+        old = self._views[name]
+        misses = old.misses + 1
+        return self._write(replace(old, misses=misses, healthy=old.healthy and misses < self._unhealthy_after))
+
+    def _others_load(self, name: str, health: Health) -> dict[str, int]:
+        ours = self._in_flight
+        return {
+            model.id: max(0, model.in_flight + model.queue_depth - ours.get((name, model.id), 0))
+            for model in health.models
+        }
+
+    def _write(self, view: NeuronView) -> NeuronView:
+        self._views[view.name] = view
+        self.snapshot = FleetSnapshot.of(map(_node, self._views.values()))
+        return view
+
+    # ---- counted by whoever sends a request
+
+    @contextlib.contextmanager
+    def using(self, node: str, model_id: str) -> Iterator[None]:
+        """One request of ours on a replica, for as long as the block lasts."""
+        key = (node, model_id)
+        self._in_flight[key] = self._in_flight.get(key, 0) + 1
+        try:
+            yield
+        finally:
+            self._in_flight[key] -= 1
+            if not self._in_flight[key]:
+                del self._in_flight[key]
+
+
+def _node(view: NeuronView) -> Node:
+    return Node(
+        name=view.name,
+        ready=view.ready,
+        devices=_devices(view),
+        harnesses=view.discovery.harnesses if view.discovery else None,
+        memory_free_mb=view.health.memory_free_mb if view.health else None,
+        models={entry.id: _replica(view, entry) for entry in view.models.values()},
+    )
+
+
+def _devices(view: NeuronView) -> tuple[Device, ...] | None:
+    if view.discovery is None:
+        return None
+    free = {device.index: device.vram_free_mb for device in view.health.devices} if view.health else {}
+    return tuple(
+        Device(device.index, device.vram_total_mb, free.get(device.index)) for device in view.discovery.devices
+    )
+
+
+def _replica(view: NeuronView, entry: ModelEntry) -> Replica:
+    return Replica(
+        node=view.name,
+        model_id=entry.id,
+        status=entry.status,
+        address=view.addresses.get(entry.id),
+        others_load=view.others_load.get(entry.id, 0),
+        job_id=entry.job_id,
+    )

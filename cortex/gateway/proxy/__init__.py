@@ -1,0 +1,6 @@
+"""From a routed request to its answer.
+
+call.py      what is read of a request: the model and whether it is a stream
+dispatch.py  open, fail over before the first byte, relay, end well whatever happens
+observe.py   the first token, usage and speed, seen on the side
+"""

@@ -1,0 +1,297 @@
+"""One request's way to a neuron and back.
+
+1. Route. A model that has to be loaded is waited for; a stream gets comments meanwhile.
+2. Open. What fails before the first byte is tried on another replica, and the client sees nothing of it.
+3. Relay, verbatim, observed on the side.
+4. End: a whole answer, an error event that a stream's client understands, or a connection that is visibly cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Collection
+from types import TracebackType
+from typing import Protocol, Self
+
+import orjson
+
+from cortex import errors
+from cortex.config.gateway import GatewaySection
+from cortex.errors import CortexError
+from cortex.gateway.fleet.client import refusal
+from cortex.gateway.fleet.lifecycle import Lifecycle
+from cortex.gateway.fleet.poller import Poller
+from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.metrics import Metrics
+from cortex.gateway.proxy.call import Call
+from cortex.gateway.proxy.observe import Observation, Totals
+from cortex.gateway.routing.types import Decision, Reject, Serve
+from cortex.net.errors import IdleTimeout, NetError
+from cortex.net.headers import Headers, forwardable_response_headers
+from cortex.net.keepalive import open_with_keepalive
+from cortex.net.pool import Exchange, Pool
+from cortex.net.relay import is_event_stream, relay
+from cortex.wire import sse
+from cortex.wire.errors import openai_event
+from cortex.wire.fleet import ModelStatus
+
+MAX_ATTEMPTS = 3  # replicas that one request may try
+ERROR_LIMIT_BYTES = 1024 * 1024
+LOGGED_CHARS = 600
+
+log = logging.getLogger(__name__)
+
+
+class Decide(Protocol):
+    """The router over the fleet's present snapshot."""
+
+    def __call__(self, model: str, avoid: Collection[str] = (), /) -> Decision: ...
+
+
+class ClientSink(Protocol):
+    """`net.relay.Sink`, with whether the answer has begun, and a way to cut it visibly."""
+
+    status: int | None
+
+    async def start(self, status: int, headers: Headers) -> None: ...
+    async def send(self, data: bytes) -> None: ...
+    async def finish(self) -> None: ...
+    def abort(self, error: Exception) -> None: ...
+
+
+class NeuronAnswer(Exception):  # noqa: N818  an answer, raised because it ends the search for a better one
+    """A neuron's own error, whole: it is passed on as it came."""
+
+    def __init__(self, node: str, status: int, headers: Headers, body: bytes) -> None:
+        super().__init__(f"{node} answered {status}")
+        self.node = node
+        self.status = status
+        self.headers = [*headers, ("x-cortex-node", node)]
+        self.body = body
+        self.error = refusal(status, body)
+
+    def event(self) -> bytes:
+        """As the last event of a stream that has begun already."""
+        try:
+            said = orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            said = None
+        if isinstance(said, dict) and isinstance(said.get("error"), dict):
+            return sse.event(orjson.dumps(said))
+        return openai_event(self.error)
+
+
+class Dispatcher:
+    """Sends calls to replicas. `closing` is set once, at shutdown: from then on nothing new is taken."""
+
+    def __init__(
+        self,
+        decide: Decide,
+        fleet: Fleet,
+        poller: Poller,
+        lifecycle: Lifecycle,
+        pool: Pool,
+        metrics: Metrics,
+        settings: GatewaySection,
+    ) -> None:
+        self._decide = decide
+        self._fleet = fleet
+        self._poller = poller
+        self._lifecycle = lifecycle
+        self._pool = pool
+        self._metrics = metrics
+        self._settings = settings
+        self.closing = False
+
+    async def answer(self, call: Call, sink: ClientSink) -> Journey:
+        """Answer a call into `sink`. Raises CortexError or NeuronAnswer while nothing was sent; afterwards the stream ends well by itself."""
+        if self.closing:
+            raise errors.shutting_down()
+        with Journey(call, self._fleet) as journey:
+            try:
+                await self._travel(journey, sink)
+            except (CortexError, NeuronAnswer) as error:
+                if sink.status is None:
+                    raise
+                await sink.send(error.event() if isinstance(error, NeuronAnswer) else openai_event(error))
+                await sink.finish()
+            return journey
+
+    async def _travel(self, journey: Journey, sink: ClientSink) -> None:
+        call, started = journey.call, False
+        exchange = await self._open(journey) if call.stream else await self._open_patiently(journey)
+        if exchange is None:
+            exchange, started = await open_with_keepalive(
+                self._open_patiently(journey),
+                sink,
+                grace_s=self._settings.keepalive_secs,
+                interval_s=self._settings.keepalive_secs,
+                comment=sse.comment("loading " + "".join(filter(str.isprintable, call.model_id))),
+            )
+        async with exchange:
+            await self._relay(journey, exchange, sink, started=started)
+
+    # ---- 2. open
+
+    async def _open_patiently(self, journey: Journey) -> Exchange:
+        while (exchange := await self._open(journey)) is None:
+            await self._lifecycle.ensure_loaded(journey.call.model_id)
+        return exchange
+
+    async def _open(self, journey: Journey) -> Exchange | None:
+        """The first replica's answer that is none of its own failures; None when the model has to be loaded first."""
+        while True:
+            match self._decide(journey.call.model_id, journey.tried):
+                case Serve() as replica:
+                    if exchange := await self._attempt(journey, replica):
+                        return exchange
+                case Reject(error):
+                    raise journey.failure or error
+                case _ if journey.tried and journey.failure:  # no other replica has it now
+                    raise journey.failure
+                case _:
+                    return None
+
+    async def _attempt(self, journey: Journey, replica: Serve) -> Exchange | None:
+        """Send the call to one replica. None: route again, this one cannot serve it."""
+        journey.use(replica)
+        self._metrics.sent(replica.model_id, replica.node)
+        try:
+            exchange = await self._pool.open(
+                replica.address,
+                "POST",
+                journey.call.path,
+                headers=journey.call.headers,
+                body=journey.call.body,
+                head_timeout_s=self._head_timeout_s(journey.call),
+            )
+            if exchange.status < 400:
+                return exchange
+            async with exchange:
+                body = await exchange.read_all(ERROR_LIMIT_BYTES, self._settings.idle_timeout_secs)
+        except NetError as error:
+            self._failed(replica, error)
+            if isinstance(error, IdleTimeout):  # it may have worked all the while: not twice
+                raise errors.upstream_stalled(error.seconds) from error
+            journey.leave(errors.upstream_failed(f"node '{replica.node}' could not be reached or broke off"))
+            return None
+        except ValueError as error:  # a header that could be read as two
+            raise errors.invalid_request(f"this request cannot be passed on: {error}") from error
+        await self._refused(
+            journey,
+            replica,
+            NeuronAnswer(replica.node, exchange.status, forwardable_response_headers(exchange.headers), body),
+        )
+        return None
+
+    def _head_timeout_s(self, call: Call) -> float:
+        """A stream's head comes at once; any other answer comes when it is made, and may take as long as a load."""
+        settings = self._settings
+        return (
+            settings.idle_timeout_secs if call.stream else max(settings.idle_timeout_secs, settings.load_timeout_secs)
+        )
+
+    async def _refused(self, journey: Journey, replica: Serve, answer: NeuronAnswer) -> None:
+        """Return when another look at the fleet may help; raise the neuron's answer when it stands."""
+        log.warning(
+            "neuron answered %s: %s",
+            answer.status,
+            answer.body[: 4 * LOGGED_CHARS].decode(errors="replace")[:LOGGED_CHARS],
+            extra={"fields": {"model": replica.model_id, "node": replica.node}},
+        )
+        if answer.status >= 500:
+            self._metrics.failed(replica.model_id, replica.node)
+        self._metrics.answered(replica.model_id, replica.node, Observation(stream=False, began=journey.began).end())
+        busy = answer.status == 429 or answer.error.code == "rate_limit_exceeded"
+        if _is_stale(answer) and not busy:
+            view = await self._poller.refresh(replica.node)
+            entry = view.models.get(replica.model_id)
+            journey.leave(answer, avoid=view.ready and entry is not None and entry.status == ModelStatus.loaded)
+        elif busy or answer.status == 503:
+            journey.leave(answer)
+        else:
+            raise answer
+
+    def _failed(self, replica: Serve, error: NetError) -> None:
+        log.warning("request failed: %s", error, extra={"fields": {"model": replica.model_id, "node": replica.node}})
+        self._metrics.failed(replica.model_id, replica.node)
+        self._poller.poke(replica.node)
+
+    # ---- 3. relay
+
+    async def _relay(self, journey: Journey, exchange: Exchange, sink: ClientSink, *, started: bool) -> None:
+        replica = journey.replica
+        assert replica is not None  # noqa: S101  the exchange is open with it
+        events = is_event_stream(exchange)
+        exchange.headers = [*exchange.headers, ("x-cortex-node", replica.node)]
+        observation = Observation(stream=events, began=journey.began)
+        try:
+            await relay(
+                exchange, sink, started=started, observer=observation, idle_timeout_s=self._settings.idle_timeout_secs
+            )
+        except NetError as error:
+            self._failed(replica, error)
+            if not events:
+                sink.abort(error)  # the client must see that it is not whole
+                return
+            raise _broken(error) from error
+        finally:
+            journey.totals = observation.end()
+            self._metrics.answered(replica.model_id, replica.node, journey.totals)
+
+
+class Journey:
+    """A call on its way: which replica it uses, which ones it tried, and what they said. Leaving the block frees the replica."""
+
+    def __init__(self, call: Call, fleet: Fleet, clock: Callable[[], float] = time.monotonic) -> None:
+        self.call = call
+        self.replica: Serve | None = None
+        self.tried: set[str] = set()
+        self.failure: CortexError | NeuronAnswer | None = None
+        self.began = 0.0
+        self.totals: Totals | None = None
+        self._fleet = fleet
+        self._clock = clock
+        self._attempts = 0
+        self._held = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    def use(self, replica: Serve) -> None:
+        """Go to a replica, and be counted there."""
+        self._held.close()
+        self._held.enter_context(self._fleet.using(replica.node, replica.model_id))
+        self.replica = replica
+        self.began = self._clock()
+        self._attempts += 1
+
+    def leave(self, failure: CortexError | NeuronAnswer, *, avoid: bool = True) -> None:
+        """The replica cannot serve the call. Raises `failure` when enough were tried."""
+        self._held.close()
+        if self._attempts >= MAX_ATTEMPTS:
+            raise failure
+        self.failure = failure
+        if avoid and self.replica:
+            self.tried.add(self.replica.node)
+
+
+def _is_stale(answer: NeuronAnswer) -> bool:
+    """Whether the neuron speaks of its model, which the gateway took for loaded: unloaded meanwhile, or its engine is coming back."""
+    if answer.status == 404:
+        return answer.error.code == "model_not_found" or "not loaded" in answer.error.message
+    return answer.status == 503 and answer.error.code != "shutting_down"
+
+
+def _broken(error: NetError) -> CortexError:
+    """After the first byte: the last event of the stream."""
+    if isinstance(error, IdleTimeout):
+        return errors.upstream_stalled(error.seconds)
+    return errors.upstream_failed("the neuron broke off in the middle of its answer")

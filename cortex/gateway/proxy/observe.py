@@ -1,0 +1,128 @@
+"""One answer, seen on the side: when the first token came, how many there were, what was counted as usage.
+
+Bytes are searched, not parsed: inside a JSON string a quote is always escaped, so what a model writes cannot look like a
+field. The cost is a microsecond for a piece.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+TAIL_BYTES = 64 * 1024  # of an answer that is no stream: usage stands near its end
+SHORT_WINDOW_S = 0.1  # a decode window below this says nothing about speed
+
+# Content, reasoning, completions' text and tool calls, when not empty: the role chunk is no token.
+_TOKEN = re.compile(rb'"(?:content|reasoning_content|reasoning|text|name|arguments)"\s*:\s*"(?!")')
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w{1,32})"')
+_COUNTS = {
+    name: re.compile(rb'"' + name.encode() + rb'"\s*:\s*(\d{1,12})')
+    for name in ("prompt_tokens", "completion_tokens", "cached_tokens")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, as the engine counted them. None is "not told"."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+
+
+class Observation:
+    """Give it every piece of an answer (whole events of a stream), then read what was seen. Times are seconds since the request was sent."""
+
+    __slots__ = (
+        "_began",
+        "_clock",
+        "_stream",
+        "_tail",
+        "finish_reason",
+        "first_token_s",
+        "last_token_s",
+        "token_events",
+        "usage",
+    )
+
+    def __init__(self, *, stream: bool, began: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = stream
+        self._began = began
+        self._clock = clock
+        self._tail = bytearray()
+        self.token_events = 0
+        self.first_token_s: float | None = None
+        self.last_token_s: float | None = None
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+
+    def piece(self, data: bytes) -> None:
+        if self._stream:
+            self._events(data)
+        else:
+            self._tail += data[-TAIL_BYTES:]
+            if len(self._tail) > 2 * TAIL_BYTES:
+                del self._tail[:-TAIL_BYTES]
+
+    def _events(self, data: bytes) -> None:
+        if tokens := len(_TOKEN.findall(data)):
+            self.token_events += tokens
+            self.last_token_s = self._clock() - self._began
+            if self.first_token_s is None:
+                self.first_token_s = self.last_token_s
+        self._look_for_the_end(data)
+
+    def _look_for_the_end(self, data: bytes) -> None:
+        if b'"usage"' in data and (usage := usage_in(data)):
+            self.usage = usage
+        if found := _FINISH.findall(data):
+            self.finish_reason = found[-1].decode()
+
+    def end(self) -> Totals:
+        """What is known when the answer is over, however it ended."""
+        if self._tail:
+            self._look_for_the_end(bytes(self._tail))
+        seconds = self._clock() - self._began
+        told = self.usage or Usage()
+        completion = told.completion_tokens if told.completion_tokens is not None else self.token_events
+        return Totals(
+            seconds=seconds,
+            first_token_s=self.first_token_s,
+            prompt_tokens=told.prompt_tokens or 0,
+            completion_tokens=completion,
+            cached_tokens=told.cached_tokens or 0,
+            tokens_per_second=completion / window if completion and (window := self._window(seconds)) > 0 else None,
+            finish_reason=self.finish_reason,
+        )
+
+    def _window(self, seconds: float) -> float:
+        """The decode window: from the first token to the last; the whole duration where that says nothing."""
+        if self.first_token_s is None or self.last_token_s is None:
+            return seconds
+        window = self.last_token_s - self.first_token_s
+        return window if window >= SHORT_WINDOW_S else seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """An answer in numbers."""
+
+    seconds: float
+    first_token_s: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    tokens_per_second: float | None
+    finish_reason: str | None
+
+
+def usage_in(data: bytes) -> Usage | None:
+    """The last `"usage": {…}` in `data`."""
+    places = [match.end() for match in _USAGE.finditer(data)]
+    if not places:
+        return None
+    told = {name: pattern.search(data, places[-1]) for name, pattern in _COUNTS.items()}
+    return Usage(**{name: int(match[1]) for name, match in told.items() if match})
