@@ -1,13 +1,17 @@
 """Where models come from: folders, the Hugging Face cache, the hub.
 
     local.py     LocalModel, and what a file's name says (quant, parts of a split model)
-    group.py     files → models: parts together, projectors beside, ids
+    group.py     files → models: parts together, projectors beside; pure
+    ids.py       which model is called what; pure
     folder.py    every *.gguf under models_dir
     hf_cache.py  every *.gguf in the Hugging Face cache
     scanner.py   both, with a memory of headers
     resolve.py   id and quant → a local model, or what to fetch, or an error; pure
-    hub.py       fetch a repository's variant into the cache: list, choose, download, verify
-    download.py  one file, resumed where it broke off
+    variants.py  which variant a quant means; pure
+    hub.py       fetch a repository's variant into the cache, or say at once why not
+    listing.py   what a hub says that a repository holds, checked; pure
+    transfer.py  the files of one fetch, into the cache
+    download.py  one file, continued where it broke off, verified
 
 Ids come from clients and are only ever compared with what a scan found: no id becomes part of a path. What the hub says
 about names is checked before it does.

@@ -11,7 +11,7 @@ from cortex.neuron.gguf import Header
 
 Origin = Literal["models_dir", "hf_cache"]
 
-PREFERRED_QUANT = "Q4_K_M"  # of several, without a wish: llama.cpp's own choice, and the first generation's default
+PROJECTOR_ORDER = {"F16": 0, "BF16": 1, "F32": 2}  # of several: llama.cpp's tools choose F16; quantised ones come last
 
 # Q4_K_M, IQ4_XS, UD-Q4_K_XL, Q4_0_4_4, BF16, F16, FP16, MXFP4, MXFP4_MOE, NVFP4, TQ1_0 as words of a file's name
 _QUANT = re.compile(
@@ -48,13 +48,17 @@ class LocalModel:
         """The file that an engine opens."""
         return self.files[0]
 
+    @property
+    def file_name(self) -> str:
+        return self.path.name
+
 
 class PartName(NamedTuple):
     """`x-00002-of-00003` is part 2 of 3 of `x`; any other name is part 1 of 1 of itself."""
 
     stem: str
     number: int
-    count: int
+    parts: int
 
 
 def part_name(stem: str) -> PartName:
@@ -69,11 +73,11 @@ def quant_in_name(name: str) -> str | None:
     return found[-1].upper() if found else None
 
 
+def without_quant(stem: str) -> str:
+    """A file's name without its quantisation, in small letters: what variants of one model share."""
+    return _QUANT.sub("", stem).strip("-_. ").lower()
+
+
 def is_gguf(name: str) -> bool:
     """Whether a file name ends in `.gguf`. Hidden files are other programs' own."""
     return name.lower().endswith(".gguf") and not name.startswith(".")
-
-
-def is_mmproj_name(name: str) -> bool:
-    """Whether a file of a hub, of which only the name is known, is a projector."""
-    return "mmproj" in name.lower()
