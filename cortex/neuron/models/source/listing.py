@@ -16,7 +16,7 @@ from cortex.neuron.models.source.local import PROJECTOR_ORDER, is_gguf, part_nam
 
 
 class Lfs(BaseModel):
-    sha256: str = Field(pattern=r"\A[0-9a-f]{64}\Z")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class RemoteFile(BaseModel):
@@ -26,7 +26,7 @@ class RemoteFile(BaseModel):
 
     rfilename: str
     size: int | None = Field(None, ge=0)
-    blob_id: str = Field(alias="blobId", pattern=r"\A[0-9a-f]{40}\Z")
+    blob_id: str = Field(alias="blobId", pattern=r"^[0-9a-f]{40}$")
     lfs: Lfs | None = None
 
     @property
@@ -48,7 +48,7 @@ class RemoteFile(BaseModel):
 class Listing(BaseModel):
     """A repository at one commit."""
 
-    sha: str = Field(pattern=r"\A[0-9a-f]{40}\Z")
+    sha: str = Field(pattern=r"^[0-9a-f]{40}$")
     siblings: tuple[RemoteFile, ...] = ()
 
 
