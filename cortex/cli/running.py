@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 from contextlib import AsyncExitStack
-from typing import NoReturn
 
 import uvloop
 
@@ -47,11 +46,10 @@ async def _serve(settings: roles.Settings) -> None:
         stop = Stop()
         try:
             await _start(settings, stack)
+            await stop.wait()
         except asyncio.CancelledError:
-            if stop.asked:
-                return  # a signal during the start
-            raise
-        await stop.wait()
+            if not stop.asked:
+                raise
 
 
 async def _start(settings: roles.Settings, stack: AsyncExitStack) -> None:
@@ -64,12 +62,12 @@ async def _start(settings: roles.Settings, stack: AsyncExitStack) -> None:
 
 async def _start_neuron(config: NeuronConfig, stack: AsyncExitStack) -> Listen:
     from cortex.neuron import app
+    from cortex.neuron.runtime_dir import RuntimeDirError
 
     try:
         neuron = await stack.enter_async_context(app.running(config))
-    except (OSError, CortexError) as error:
-        _cannot_start("neuron", error, {"port": config.listen})
-    log.info("neuron on http://%s", neuron.listen)
+    except (OSError, CortexError, RuntimeDirError) as error:
+        raise _cannot_start("neuron", error, {"host and port of the neuron": config.listen}) from error
     return neuron.listen
 
 
@@ -78,20 +76,20 @@ async def _start_gateway(config: GatewayConfig, settings: roles.Settings, stack:
 
     wanted = {"[gateway] listen": config.gateway.listen, "[gateway] metrics_listen": config.gateway.metrics_listen}
     try:
-        gateway = await stack.enter_async_context(app.running(config, settings.catalogue))
+        await stack.enter_async_context(app.running(config, settings.catalogue))
     except (OSError, CortexError) as error:
-        _cannot_start("gateway", error, wanted)
-    log.info("gateway on http://%s, metrics on http://%s/metrics", gateway.listen, gateway.metrics_listen)
+        raise _cannot_start("gateway", error, wanted) from error
 
 
-def _cannot_start(role: str, error: OSError | CortexError, wanted: dict[str, Listen]) -> NoReturn:
+def _cannot_start(role: str, error: Exception, wanted: dict[str, Listen]) -> Failure:
     """One sentence, with the key to change when it is about an address."""
-    reason = (error.strerror or str(error)) if isinstance(error, OSError) else error.message
+    reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
     for key, listen in wanted.items():
         if isinstance(error, OSError) and str(listen.port) in reason:
             plain = reason.partition(" (while")[0].lower()
-            raise Failure(f"the {role} cannot listen on {listen}: {plain}; change {key}", Exit.usage) from error
-    raise Failure(f"the {role} cannot start: {reason}", Exit.usage) from error
+            return Failure(f"the {role} cannot listen on {listen}: {plain}; change {key}", Exit.usage)
+    addresses = ", ".join(f"{key} {listen}" for key, listen in wanted.items())
+    return Failure(f"the {role} cannot start: {reason} ({addresses})", Exit.usage)
 
 
 class Stop:

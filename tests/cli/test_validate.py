@@ -55,7 +55,7 @@ def neuron() -> Iterator[tuple[Script, int]]:
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815  the library's name
 
         def log_message(self, *_: Any) -> None:
             pass

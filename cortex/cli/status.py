@@ -1,0 +1,80 @@
+"""`cortex status` and `cortex models`: what the gateway knows, for people or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from cortex.cli.client import connected
+from cortex.cli.outcome import Exit
+from cortex.cli.show import megabytes, table
+
+FLEET = ("NEURON", "STATE", "HARDWARE", "FREE", "ENDPOINT")
+PLACES = ("MODEL", "NEURON", "STATE", "MEMORY", "CONTEXT", "BUSY")
+MODELS = ("MODEL", "WHERE", "CONTEXT", "ALIASES")
+
+
+def status(args: argparse.Namespace) -> int:
+    told = asyncio.run(_get(args.endpoint, "/status"))
+    if args.json:
+        return _json(told)
+    nodes = told["nodes"]
+    print(f"fleet: {told['status']}, {sum(node['healthy'] for node in nodes)} of {len(nodes)} neurons answer")
+    table("neurons", FLEET, [_neuron(node) for node in nodes])
+    table("models", PLACES, [_place(node, model) for node in nodes for model in node["models"]])
+    return Exit.ok
+
+
+def models(args: argparse.Namespace) -> int:
+    told = asyncio.run(_get(args.endpoint, "/v1/models"))
+    if args.json:
+        return _json(told["data"])
+    table("models", MODELS, [_model(entry) for entry in told["data"]])
+    return Exit.ok
+
+
+async def _get(endpoint: str, path: str) -> Any:
+    async with connected(endpoint) as gateway:
+        return await gateway.ask("GET", path)
+
+
+def _json(told: Any) -> int:
+    print(orjson.dumps(told, option=orjson.OPT_INDENT_2).decode())
+    return Exit.ok
+
+
+# ---- rows; whatever an older gateway does not tell is a dash
+
+
+def _neuron(node: Mapping[str, Any]) -> list[str]:
+    state = "draining" if node.get("draining") else "up" if node["healthy"] else "down"
+    devices = node.get("devices", [])
+    free = [megabytes(device.get("vram_free_mb")) for device in devices] or [megabytes(node.get("memory_free_mb"))]
+    return [node["name"], state, _hardware(node, devices), " + ".join(free), node["endpoint"]]
+
+
+def _hardware(node: Mapping[str, Any], devices: Iterable[Mapping[str, Any]]) -> str:
+    if gpus := [f"{device['name']} {megabytes(device.get('vram_total_mb'))}" for device in devices]:
+        return " + ".join(gpus)
+    if "cpu_cores" not in node:
+        return "-"
+    return f"CPU, {node['cpu_cores']} cores, {megabytes(node.get('memory_total_mb'))}"
+
+
+def _place(node: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
+    used, estimate = model.get("vram_used_mb"), model.get("vram_estimate_mb")
+    memory = megabytes(used) if used is not None or estimate is None else f"~{megabytes(estimate)}"
+    busy = f"{model['in_flight']} + {model['queue_depth']} waiting" if "in_flight" in model else "-"
+    state = f"{model['status']}: {model['error']}" if model.get("error") else model["status"]
+    return [model["id"], node["name"], state, memory, str(model.get("context_length", "-")), busy]
+
+
+def _model(entry: Mapping[str, Any]) -> list[str]:
+    places = [f"{place['node']} ({place['status']})" for place in entry["locations"]]
+    feasible = [f"could run on {', '.join(entry.get('feasible_on', []))}"]
+    context = str(entry.get("context_length", "-"))
+    return [entry["id"], ", ".join(places or feasible), context, ", ".join(entry.get("aliases", [])) or "-"]
