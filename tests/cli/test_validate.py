@@ -5,69 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-
-MODEL = "org/model-GGUF"
-SPACED = b'{ "choices" : [ {"message": {"content": "It is PARIS."},\n "finish_reason": "stop"} ], "caf\\u00e9": 1e2 }\n'
+from helpers.scripted_neuron import ANSWER, MODEL, Script, scripted_neuron
 
 
 def completion(text: str | None, finish: str = "stop") -> bytes:
     return json.dumps({"choices": [{"message": {"content": text}, "finish_reason": finish}]}).encode()
 
 
-@dataclass
-class Script:
-    """What a neuron answers, and what it was sent. A path in `hang` is never answered."""
-
-    health: tuple[int, bytes] = (200, b"{}")
-    models: tuple[int, bytes] = (200, json.dumps([{"id": MODEL, "status": "loaded"}]).encode())
-    load: tuple[int, bytes] = (200, b'{"status":"loaded"}')
-    chat: tuple[int, bytes] = (200, SPACED)
-    hang: str = ""
-    seen: list[tuple[str, Any]] = field(default_factory=list)
-    ended: threading.Event = field(default_factory=threading.Event)
-
-    def answer(self, path: str) -> tuple[int, bytes]:
-        if path == self.hang:
-            self.ended.wait()
-        by_path = {"/health": self.health, "/models": self.models, "/models/load": self.load}
-        return by_path.get(path, self.chat)
-
-
 @pytest.fixture
-def neuron() -> Iterator[tuple[Script, int]]:
-    """A scripted server on a real socket, and its port."""
-    script = Script()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            length = int(self.headers.get("content-length", "0"))
-            script.seen.append((self.path, json.loads(self.rfile.read(length)) if length else None))
-            status, body = script.answer(self.path)
-            self.send_response(status)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_POST = do_GET  # noqa: N815  the library's name
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield script, server.server_address[1]
-    script.ended.set()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def neuron() -> Iterator[Script]:
+    with scripted_neuron() as running:
+        yield running
 
 
 def validate(port: int, *more: str) -> subprocess.CompletedProcess[bytes]:
@@ -76,12 +28,12 @@ def validate(port: int, *more: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, capture_output=True, timeout=60, check=False, env=environ)
 
 
-def test_a_good_answer_passes_byte_for_byte(neuron: tuple[Script, int]) -> None:
+def test_a_good_answer_passes_byte_for_byte(neuron: Script) -> None:
     """stdout holds the answer as it came, spaces and all; the rest is said on stderr."""
-    script, port = neuron
+    script, port = neuron, neuron.port
     done = validate(port)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == SPACED
+    assert done.stdout == ANSWER
     lines = done.stderr.decode().splitlines()
     assert lines[-1] == "PASS"
     assert all(line.startswith("[127.0.0.1] ") for line in lines[:-1])
@@ -100,9 +52,9 @@ def test_a_good_answer_passes_byte_for_byte(neuron: tuple[Script, int]) -> None:
 
 
 @pytest.mark.parametrize("listed", [[], [{"id": MODEL, "status": "unloaded"}], [{"id": "other", "status": "loaded"}]])
-def test_a_model_that_is_not_loaded_is_loaded_first(neuron: tuple[Script, int], listed: list[Any]) -> None:
+def test_a_model_that_is_not_loaded_is_loaded_first(neuron: Script, listed: list[Any]) -> None:
     """The load is asked for as the first generation's script did, and its answer is shown."""
-    script, port = neuron
+    script, port = neuron, neuron.port
     script.models = (200, json.dumps(listed).encode())
     done = validate(port)
     assert done.returncode == 0, done.stderr
@@ -111,10 +63,9 @@ def test_a_model_that_is_not_loaded_is_loaded_first(neuron: tuple[Script, int], 
     assert b'HTTP 200 {"status":"loaded"}' in done.stderr
 
 
-def test_a_port_can_be_part_of_the_host(neuron: tuple[Script, int]) -> None:
+def test_a_port_can_be_part_of_the_host(neuron: Script) -> None:
     """HOST:PORT wins over NEURON_PORT."""
-    _, port = neuron
-    command = [sys.executable, "-m", "cortex", "validate", f"127.0.0.1:{port}", MODEL]
+    command = [sys.executable, "-m", "cortex", "validate", f"127.0.0.1:{neuron.port}", MODEL]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False, env={"NEURON_PORT": "1"})
     assert done.returncode == 0, done.stderr
 
@@ -134,11 +85,9 @@ def test_a_port_can_be_part_of_the_host(neuron: tuple[Script, int]) -> None:
         ({"chat": (200, completion(None, "length"))}, "ended at its 256 tokens"),
     ],
 )
-def test_a_bad_answer_fails_with_its_reason(
-    neuron: tuple[Script, int], wrong: dict[str, tuple[int, bytes]], reason: str
-) -> None:
+def test_a_bad_answer_fails_with_its_reason(neuron: Script, wrong: dict[str, tuple[int, bytes]], reason: str) -> None:
     """Exit code 1 and FAIL with the reason; what the model answered is on stdout all the same."""
-    script, port = neuron
+    script, port = neuron, neuron.port
     for name, answer in wrong.items():
         setattr(script, name, answer)
     done = validate(port)
@@ -149,9 +98,9 @@ def test_a_bad_answer_fails_with_its_reason(
 
 
 @pytest.mark.parametrize("path", ["/health", "/models/load", "/v1/chat/completions"])
-def test_a_neuron_that_hangs_fails_in_time(neuron: tuple[Script, int], path: str) -> None:
+def test_a_neuron_that_hangs_fails_in_time(neuron: Script, path: str) -> None:
     """Each step has its own time-out."""
-    script, port = neuron
+    script, port = neuron, neuron.port
     script.models, script.hang = (200, b"[]"), path
     seconds = {"/health": "0.2 30 30", "/models/load": "30 0.2 30", "/v1/chat/completions": "30 30 0.2"}[path]
     done = validate(port, "--timeouts", *seconds.split())
