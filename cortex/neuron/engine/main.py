@@ -77,6 +77,7 @@ def _contain() -> None:
     """The socket is for the neuron alone, a terminal's Ctrl-C is the neuron's, and a crash writes no core: it holds prompts, and tens of GB."""
     os.umask(0o177)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the neuron inherited and passed on
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for file, value in (("oom_score_adj", _OOM_SCORE), ("comm", "cortex-engine")):
         with contextlib.suppress(OSError):

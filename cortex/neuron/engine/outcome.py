@@ -64,7 +64,8 @@ _LAST_WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("memory", re.compile(r"((?:failed|unable) to allocate.*|.*out of memory.*|.*bad_alloc.*)", re.IGNORECASE)),
     ("start", re.compile(r"(couldn't bind.*)")),
     ("model", re.compile(r"common_chat_templates_init: error: (.*)")),
-    ("model", re.compile(r"(invalid magic characters.*|failed to open GGUF file.*|.*exceeds maximum.*)")),
+    ("model", re.compile(r"(.*exceeds maximum.*)")),
+    ("model", re.compile(r"gguf_init_from_\w+: (.*)")),
     ("model", re.compile(r"error loading model: (.*)")),
     ("model", re.compile(r"((?:failed to load|failed to create|failed to initialize|unable to load).*)")),
 )

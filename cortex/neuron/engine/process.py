@@ -86,8 +86,7 @@ class EngineProcess:
         with contextlib.suppress(ConnectionError):  # it died already: its exit says more
             stdin.write(self.spec.to_json())
             await stdin.drain()
-        answer = await stdout.readline()
-        message = orjson.loads(answer) if answer else {}
+        message = _message(await stdout.readline())
         if not message.get("ready"):
             raise await self._failure(message)
         self.info = message["info"]
@@ -103,7 +102,10 @@ class EngineProcess:
         if ended.signal is not None:
             return EngineFailed(f"the engine was {ended.reason} while it loaded", kind="crash", log_tail=ended.log_tail)
         if told:
-            return EngineFailed(told[1], kind=told[0], log_tail=ended.log_tail)
+            folder = (
+                f"{Path(self.spec.model_path).parent}/"  # clients may see the reason, and our folders are not theirs
+            )
+            return EngineFailed(told[1].replace(folder, ""), kind=told[0], log_tail=ended.log_tail)
         if message:
             return EngineFailed(message["error"], kind=message["kind"], log_tail=ended.log_tail)
         return EngineFailed(f"the engine {ended.reason} while it loaded", kind="crash", log_tail=ended.log_tail)
@@ -162,6 +164,15 @@ class EngineProcess:
         except (OSError, IndexError, ValueError):
             return None
         return round(resident_pages * _PAGE_MB)
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    """What the engine's main wrote; empty when it ended before it could."""
+    try:
+        message: dict[str, Any] = orjson.loads(line) if line else {}
+    except orjson.JSONDecodeError as error:
+        raise EngineFailed(f"the engine process answered nonsense: {line[:80]!r}", kind="start") from error
+    return message
 
 
 def _prepare_socket(path: str) -> None:
