@@ -138,10 +138,12 @@ class Connection(asyncio.Protocol):
             self._wake()
 
     def eof_received(self) -> None:
-        if self.answer is not None:
-            self.answer.eof()
-            if self.answer.complete:
-                self._wake()
+        if self.answer is None:
+            self._end()
+            return
+        self.answer.eof()
+        if self.answer.complete:
+            self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._error is None:

@@ -58,6 +58,10 @@ class Peer:
         body = await self._reader.readexactly(int(dict(headers).get("content-length", 0)))
         self.requests.append(Request(line, headers, body))
 
+    async def head(self) -> None:
+        """Read the head of a request and nothing of its body."""
+        await self._reader.readuntil(b"\r\n\r\n")
+
     async def send(self, data: bytes) -> None:
         """Write, and wait while the client does not read."""
         self._writer.write(data)

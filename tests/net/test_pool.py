@@ -14,6 +14,7 @@ from helpers.upstream import FakeUpstream, Peer, Script, forever
 from helpers.waiting import until
 
 from cortex.net.address import Address
+from cortex.net.deadline import Deadline
 from cortex.net.errors import ConnectFailed, ConnectionLost, IdleTimeout, NetError, ProtocolError
 from cortex.net.pool import Exchange, Pool
 from cortex.tasks import running
@@ -178,6 +179,53 @@ def test_a_reused_connection_that_answered_a_byte_is_not_tried_twice(run: Run):
             with pytest.raises(ConnectionLost):
                 await fetch(pool, address)
             assert len(upstream.peers) == 1
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        OK + b"junk",
+    ],
+    ids=["close", "1.0", "junk"],
+)
+def test_what_the_answer_says_about_its_connection_counts(run: Run, answer: bytes):
+    """A connection that the upstream has done with is not used again, although it is still open."""
+
+    async def scenario() -> None:
+        async with serving([Peer.request, answer]) as (pool, address, _):
+            assert await fetch(pool, address) == b"hello"
+            assert repr(pool) == NOTHING_LEFT
+
+    run(scenario())
+
+
+def test_an_answer_before_the_end_of_the_request(run: Run):
+    """An upstream may refuse a body unread; the rest of that body must not meet the next request."""
+
+    async def scenario() -> None:
+        gate = asyncio.Event()
+        async with serving([Peer.head, OK, gate]) as (pool, address, _):
+            assert await fetch(pool, address, b"x" * 16_000_000) == b"hello"
+            assert repr(pool) == NOTHING_LEFT
+            gate.set()
+
+    run(scenario())
+
+
+def test_an_upstream_that_hangs_up_at_once(run: Run):
+    """However the end of the connection and the request cross, the caller gets an error of ours, and no hang."""
+
+    async def scenario() -> None:
+        for ending in (Peer.close, Peer.reset):
+            async with serving([ending]) as (pool, address, _):
+                for _ in range(50):
+                    with pytest.raises((ConnectionLost, ConnectFailed)):
+                        await fetch(pool, address)
+                    assert repr(pool) == NOTHING_LEFT
 
     run(scenario())
 
@@ -450,16 +498,21 @@ def test_a_body_that_stalls_times_out(run: Run):
 
 
 def test_a_timeout_belongs_to_its_wait(run: Run):
-    """A deadline that was met does not strike later: not in the next read, not in the next exchange."""
+    """A deadline that was met does not strike in a later read that waits longer."""
 
     async def scenario() -> None:
-        async with serving(ALWAYS_OK) as (pool, address, _):
-            async with await pool.open(address, "GET", "/", head_timeout_s=0.05) as exchange:
-                await exchange.read(0.05)
-            async with serving([Peer.request, Peer.request]) as (silent, silent_address, _):
-                with pytest.raises(IdleTimeout):
-                    await silent.open(silent_address, "GET", "/", head_timeout_s=0.2)
-            assert repr(pool) == "<Pool 1 open, 1 idle>"
+        gate, later = asyncio.Event(), asyncio.Event()
+        clock = Deadline(asyncio.get_running_loop(), later.set)
+        async with (
+            serving([Peer.request, HEAD, b"he", gate, b"llo"]) as (pool, address, _),
+            await pool.open(address, "GET", "/", head_timeout_s=0.05) as exchange,
+        ):
+            assert await exchange.read(0.05) == b"he"
+            async with running(exchange.read(), name="read") as reading:
+                clock.set(0.1)
+                await later.wait()
+                gate.set()
+                assert await reading == b"llo"
 
     run(scenario())
 

@@ -199,6 +199,16 @@ def test_what_is_no_event_is_not_kept_for_ever(run):
     run(scenario())
 
 
+def test_three_pieces_are_cut_like_two():
+    """Whatever was held before, after each piece exactly the whole events are out."""
+    for first in range(1, len(EVENTS)):
+        for second in range(first + 1, len(EVENTS)):
+            tail, out = EventTail(), b""
+            for begin, end in ((0, first), (first, second), (second, len(EVENTS))):
+                out += tail.push(EVENTS[begin:end])
+                assert out == _whole(EVENTS[:end])
+
+
 def test_an_event_that_ends_across_the_limit_is_seen_to_end():
     """Its first half was passed on for its length; the line end that closes it closes it."""
     tail = EventTail()
