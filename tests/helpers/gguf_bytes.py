@@ -70,9 +70,14 @@ def gguf(
     return head + b"\0" * (-len(head) % alignment) + data
 
 
-def write_tiny(path: Path, *, weights: int = 64, **more: object) -> Path:
-    """A small file with a sound header and one tensor of `weights` f32, at `path` (folders are made)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def tiny(weights: int = 64, **more: object) -> bytes:
+    """A file with a sound header and one tensor of `weights` f32; `general__name="x"` sets the fact `general.name`."""
     facts = LLAMA | {key.replace("__", "."): content for key, content in more.items()}
-    path.write_bytes(gguf(pairs(facts), [tensor("token_embd.weight", [weights])], b"\0" * 4 * weights))
+    return gguf(pairs(facts), [tensor("token_embd.weight", [weights])], bytes(4 * weights))
+
+
+def write_tiny(path: Path, **more: object) -> Path:
+    """`tiny` at `path`; folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(tiny(64, **more))
     return path
