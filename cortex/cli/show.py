@@ -10,6 +10,9 @@ from typing import Protocol
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout: drawn with rich on a terminal, columns parted by two spaces for everything else."""
+    if not rows:
+        print(f"{title}: none")
+        return
     if sys.stdout.isatty():
         _draw(title, columns, rows)
         return
