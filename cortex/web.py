@@ -177,8 +177,9 @@ class SanicSink:
     def abort(self, error: Exception) -> None:
         """The answer cannot be completed: cut the connection, so that nobody takes what was sent for a whole answer."""
         log.warning("%s %s broke off: %s", self._request.method, self._request.path, error, extra={"fields": {"id": self._request.ctx.id}})
-        if self._request.transport:
-            self._request.transport.abort()
+        transport: Any = self._request.transport
+        if transport is not None:
+            transport.abort()
 
 
 # ---- listeners

@@ -41,7 +41,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._models()
         yield from self._devices()
-        if (free := self._loader.memory().free_mb) is not None:
+        if (free := self._loader.ledger.free().free_mb) is not None:
             yield GaugeMetricFamily("neuron_memory_free_mb", "Memory that a model could still take, MiB", value=free)
 
     def _models(self) -> Iterator[Metric]:
@@ -51,13 +51,19 @@ class Metrics(Collector):
             for model in health:
                 gauge.add_metric([model["id"]], model[name.removeprefix("model_")])
             yield gauge
-        rejected = CounterMetricFamily("neuron_model_rejections", "Requests refused at the model's queue", labels=["model", "reason"])
+        rejected = CounterMetricFamily(
+            "neuron_model_rejections", "Requests refused at the model's queue", labels=["model", "reason"]
+        )
         for model in health:
             rejected.add_metric([model["id"], "queue_full"], model["rejected_queue_full"])
             rejected.add_metric([model["id"], "wait_timeout"], model["rejected_timeout"])
         yield rejected
-        memory = GaugeMetricFamily("neuron_model_memory_mb", "Memory that the model's engine holds, MiB", labels=["model"])
-        crashes = GaugeMetricFamily("neuron_model_recent_crashes", "Engines of the model that died lately", labels=["model"])
+        memory = GaugeMetricFamily(
+            "neuron_model_memory_mb", "Memory that the model's engine holds, MiB", labels=["model"]
+        )
+        crashes = GaugeMetricFamily(
+            "neuron_model_recent_crashes", "Engines of the model that died lately", labels=["model"]
+        )
         for slot in self._registry.slots.values():
             crashes.add_metric([slot.id], len(slot.crashes))
             if slot.loaded and slot.loaded.memory_mb is not None:

@@ -22,7 +22,9 @@ MAX_JOB_WAIT_S = 60.0  # a long poll, shorter than the idle time-outs of proxies
 class ControlApi:
     """Handlers of one neuron's control plane; the routes are in `neuron.app`."""
 
-    def __init__(self, loader: Loader, registry: Registry, defaults: DefaultModels, metrics: Metrics, *, port: int) -> None:
+    def __init__(
+        self, loader: Loader, registry: Registry, defaults: DefaultModels, metrics: Metrics, *, port: int
+    ) -> None:
         self._loader = loader
         self._registry = registry
         self._defaults = defaults
@@ -44,7 +46,9 @@ class ControlApi:
 
     async def endpoint(self, _request: Request, model_id: str) -> HTTPResponse:
         if model_id not in self._registry.slots:
-            raise errors.invalid_request(f"model '{model_id}' not loaded", code="model_not_found", status=404, param="model")
+            raise errors.invalid_request(
+                f"model '{model_id}' not loaded", code="model_not_found", status=404, param="model"
+            )
         return web.json({"url": f"http://localhost:{self.port}"})
 
     async def load(self, request: Request) -> HTTPResponse:

@@ -16,10 +16,11 @@ from sanic.response import HTTPResponse
 
 from cortex import errors, web
 from cortex.errors import CortexError
-from cortex.net.errors import IdleTimeout, NetError
+from cortex.net.errors import ConnectFailed, IdleTimeout, NetError
 from cortex.net.keepalive import open_with_keepalive
 from cortex.net.pool import Exchange, Pool
 from cortex.net.relay import relay
+from cortex.neuron.models.loading import Loaded
 from cortex.neuron.models.registry import Registry
 from cortex.neuron.models.slot import Slot
 from cortex.wire.errors import openai_event
@@ -27,6 +28,7 @@ from cortex.wire.sse import comment
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
 DEATH_NOTICE_S = 1.0  # how long to wait for the operating system to say why an engine's connection broke
+_JSON = (("content-type", "application/json"),)
 _WAITING = comment("waiting for the model")
 
 
@@ -85,16 +87,26 @@ class InferenceApi:
 
     async def _open_engine(self, call: Call, stack: contextlib.AsyncExitStack) -> Exchange:
         loaded = await stack.enter_async_context(call.slot.use(self._registry.wait_s(call.slot)))
+        try:
+            return await self._ask(call, loaded)
+        except ConnectFailed:  # nothing was sent: it had just died, and the next engine may serve this request
+            await call.slot.cause_of_death(DEATH_NOTICE_S)
+            return await self._ask(call, await call.slot.ready(self._registry.wait_s(call.slot)))
+
+    async def _ask(self, call: Call, loaded: Loaded) -> Exchange:
         checked = loaded.harness.check_request(call.path, call.body, loaded.spec)
         payload = call.raw if checked is call.body else orjson.dumps(checked)
-        headers = [("content-type", "application/json")]
         # No time-out for the head: a long prefill is silent by nature, and the client's own patience decides.
-        return await self._pool.open(loaded.engine.address, "POST", call.path, headers=headers, body=payload)
+        return await self._pool.open(loaded.engine.address, "POST", call.path, headers=_JSON, body=payload)
 
     async def _engine_error(self, call: Call, exchange: Exchange) -> CortexError:
         body = await exchange.read_all(MAX_ERROR_BODY_BYTES, self._idle_timeout_s)
         loaded = call.slot.loaded
-        return loaded.harness.engine_error(exchange.status, body) if loaded else errors.upstream_failed("the engine answered with an error and ended")
+        return (
+            loaded.harness.engine_error(exchange.status, body)
+            if loaded
+            else errors.upstream_failed("the engine answered with an error and ended")
+        )
 
     async def _explain(self, call: Call, error: NetError) -> CortexError:
         """What the client hears of a broken engine: the cause, once the operating system has told it."""
@@ -109,5 +121,3 @@ class InferenceApi:
             raise error  # an answer of one piece that had begun is cut short, so that nobody takes it for a whole one
         await sink.send(openai_event(error))
         await sink.finish()
-
-

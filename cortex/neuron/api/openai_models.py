@@ -29,7 +29,13 @@ class ModelsApi:
 
 
 def _entry(slot: Slot) -> dict[str, Any]:
-    entry: dict[str, Any] = {"id": slot.id, "object": "model", "created": int(slot.job.snapshot.started_at), "owned_by": "cortex", "loaded": slot.loaded is not None}
+    entry: dict[str, Any] = {
+        "id": slot.id,
+        "object": "model",
+        "created": int(slot.job.snapshot.started_at),
+        "owned_by": "cortex",
+        "loaded": slot.loaded is not None,
+    }
     if slot.loaded:
         entry |= {"capabilities": slot.loaded.capabilities, "context_length": slot.loaded.spec.context}
     return entry

@@ -25,7 +25,7 @@ def discovery(loader: Loader) -> dict[str, Any]:
         harnesses=tuple(sorted(loader.harnesses)),
         cpu_model=facts.cpu_model,
         cpu_cores=facts.cpu_cores,
-        memory_total_mb=loader.memory_limit_mb or facts.memory_total_mb,
+        memory_total_mb=loader.ledger.limit_mb or facts.memory_total_mb,
         version=version_info()["package_version"],
     )
     # The first generation leaves the reason out where there is none, and shows the other absences as null.
@@ -38,14 +38,16 @@ def health(loader: Loader, registry: Registry, activation: Activation, *, uptime
         devices=loader.hardware.devices,
         activation=activation,
         models=tuple(ModelHealth(**figures) for figures in registry.health()),
-        memory_free_mb=loader.memory().free_mb,
+        memory_free_mb=_free_mb(loader),
         disk_free_mb=loader.hardware.disk_free_mb,
         draining=registry.closed,
     ).model_dump()
 
 
 def models(loader: Loader, registry: Registry, *, everything: bool) -> list[dict[str, Any]]:
-    entries = [_of_slot(slot) for slot in registry.slots.values() if everything or slot.status is not ModelStatus.failed]
+    entries = [
+        _of_slot(slot) for slot in registry.slots.values() if everything or slot.status is not ModelStatus.failed
+    ]
     if everything:
         listed = {entry.id for entry in entries}
         entries += [_on_disk(loader, model) for model in loader.library.models if model.id not in listed]
@@ -85,10 +87,15 @@ def _on_disk(loader: Loader, model: LocalModel) -> ModelEntry:
         status=ModelStatus.unloaded,
         quant=model.quant,
         size_bytes=model.size_bytes,
-        vram_estimate_mb=loader.estimate_on_disk(model),
+        vram_estimate_mb=loader.estimate_mb(model),
     )
 
 
 def _with_first_generation_nulls(entry: ModelEntry) -> dict[str, Any]:
     """`vram_used_mb` is null when unknown, as it always was; what was added is left out when unknown."""
     return {"vram_used_mb": None, **entry.model_dump(exclude_none=True)}
+
+
+def _free_mb(loader: Loader) -> int | None:
+    """Host memory that a model could take; on a host with GPUs that is no figure to place by."""
+    return loader.ledger.free().free_mb

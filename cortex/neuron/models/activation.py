@@ -24,7 +24,9 @@ class DefaultModels:
     def __init__(self, registry: Registry, models: tuple[DefaultModel, ...]) -> None:
         self._registry = registry
         self._models = models
-        self.activation = Activation(state="pre_warming" if models else "ready", pending=tuple(model.model_id for model in models))
+        self.activation = Activation(
+            state="pre_warming" if models else "ready", pending=tuple(model.model_id for model in models)
+        )
 
     async def run(self) -> None:
         """Load them all, then try again what may still succeed."""
@@ -53,7 +55,10 @@ class DefaultModels:
             self._tell(in_progress=None, completed=(*self.activation.completed, model.model_id))
             return False
         log.warning("default model %s could not be loaded: %s", model.model_id, error.message)
-        self._tell(in_progress=None, failed=(*self.activation.failed, FailedActivation(model_id=model.model_id, error=error.message)))
+        self._tell(
+            in_progress=None,
+            failed=(*self.activation.failed, FailedActivation(model_id=model.model_id, error=error.message)),
+        )
         return error.retry_after is not None
 
     async def _load(self, model: DefaultModel) -> CortexError | None:

@@ -44,6 +44,8 @@ class JobRecord:
         self.update(bytes_done=done, bytes_total=total, eta_seconds=None if eta is None else round(eta, 1))
 
     def finish(self, error: errors.CortexError | None = None) -> None:
+        """The end: `error` is what every waiter will raise, None when the model is loaded."""
+        self.failure = error
         described = (
             None
             if error is None

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from cortex.config.neuron import NeuronConfig
-from cortex.neuron.gguf import GGUFError, Header, read_header
 from cortex.neuron.models.source import LocalModel, Scanner
 from cortex.tasks import Tasks
 
@@ -21,7 +21,6 @@ class Library:
 
     def __init__(self, config: NeuronConfig) -> None:
         self.models: tuple[LocalModel, ...] = ()
-        self._headers: dict[str, Header] = {}
         self._scanner = Scanner(models_dir=config.models_dir, hf_cache=config.harness.candle.hf_cache)
         self._told: set[str] = set()
         self._lock = asyncio.Lock()
@@ -35,6 +34,10 @@ class Library:
             yield self
         finally:
             await tasks.aclose()
+
+    @property
+    def projectors(self) -> frozenset[Path]:
+        return frozenset(model.mmproj for model in self.models if model.mmproj)
 
     async def _rescan_for_ever(self) -> None:
         while True:

@@ -23,7 +23,13 @@ from cortex.tasks import Tasks
 from cortex.wire.fleet import LoadRequest, ModelStatus
 
 log = logging.getLogger(__name__)
-_NOT_SETTINGS = {"model_id", "wait", "devices_required", "harness", "devices"}  # what old clients always send says nothing about settings
+_NOT_SETTINGS = {
+    "model_id",
+    "wait",
+    "devices_required",
+    "harness",
+    "devices",
+}  # what old clients always send says nothing about settings
 
 
 class Registry:
@@ -59,7 +65,13 @@ class Registry:
         if slot and not slot.is_gone:
             return self._joined(slot, request)
         previous = self._lives.get(slot) if slot else None
-        slot = Slot(request, self.jobs.start(request.model_id), load=self._loader.load, limits=self._limits_of, after=previous)
+        slot = Slot(
+            request,
+            lambda: self.jobs.start(request.model_id),
+            load=self._loader.load,
+            limits=self._limits_of,
+            after=previous,
+        )
         self.slots[slot.id] = slot
         self._lives[slot] = self._tasks.start(f"model {slot.id}", self._live(slot))
         return slot.job
@@ -76,7 +88,9 @@ class Registry:
         asked = request.model_dump(exclude_none=True, exclude=_NOT_SETTINGS)
         differing = sorted(name for name, value in asked.items() if getattr(slot.request, name) not in (None, value))
         if differing:
-            slot.job.note(f"already {slot.status} with other settings ({', '.join(differing)}); unload it first to change them")
+            slot.job.note(
+                f"already {slot.status} with other settings ({', '.join(differing)}); unload it first to change them"
+            )
         return slot.job
 
     def _with_profile(self, request: LoadRequest) -> LoadRequest:
@@ -85,12 +99,14 @@ class Registry:
         if profile is None:
             return request
         own = profile.load_request().model_dump(exclude_none=True, exclude={"wait", "devices_required"})
-        return request.model_copy(update={name: value for name, value in own.items() if getattr(request, name) in (None, "auto", "candle")})
+        return request.model_copy(
+            update={name: value for name, value in own.items() if getattr(request, name) in (None, "auto", "candle")}
+        )
 
     def _limits_of(self, request: LoadRequest, loaded: Loaded) -> AdmissionLimits:
         defaults = self._admission
         return AdmissionLimits(
-            max_in_flight=request.max_in_flight or defaults.max_in_flight or loaded.parallel,
+            max_in_flight=request.max_in_flight or defaults.max_in_flight or loaded.spec.parallel,
             max_queue_depth=defaults.max_queue_depth if request.max_queue_depth is None else request.max_queue_depth,
             max_wait_secs=request.max_wait_secs or defaults.max_wait_secs,
         )
@@ -104,7 +120,11 @@ class Registry:
         slot = self.slots.get(model_id)
         if slot is None:
             raise errors.invalid_request(
-                f"model '{model_id}' not loaded on this neuron; load it with POST /models/load", code="model_not_found", param="model", status=404, model_id=model_id
+                f"model '{model_id}' not loaded on this neuron; load it with POST /models/load",
+                code="model_not_found",
+                param="model",
+                status=404,
+                model_id=model_id,
             )
         if slot.status is ModelStatus.failed and slot.error:
             raise slot.error
@@ -166,4 +186,3 @@ class Registry:
             for slot in self.slots.values()
             if (admission := slot.admission)
         ]
-

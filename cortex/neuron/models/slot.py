@@ -46,7 +46,7 @@ class Slot:
     def __init__(
         self,
         request: LoadRequest,
-        job: JobRecord,
+        new_job: Callable[[], JobRecord],
         *,
         load: Load,
         limits: Callable[[LoadRequest, Loaded], AdmissionLimits],
@@ -54,7 +54,7 @@ class Slot:
     ) -> None:
         self.id = request.model_id
         self.request = request
-        self.job = job
+        self.job = new_job()  # of the load, later of the last recovery
         self.status = ModelStatus.loading
         self.loaded: Loaded | None = None
         self.admission: Admission | None = None  # from the first load on; it outlives the engines
@@ -62,6 +62,7 @@ class Slot:
         self.error: CortexError | None = None
         self.crashes: list[float] = []
         self.last_death: str | None = None
+        self._new_job = new_job
         self._load = load
         self._limits = limits
         self._after = after
@@ -111,7 +112,7 @@ class Slot:
             self._fail(errors.internal())
 
     async def _become_loaded(self) -> None:
-        self.loaded = await self._load(self.request, self.job, self._enter)
+        self.loaded = await self._load(self.request, self.job, self._progress_to)
         if self.admission is None:
             self.admission = Admission(self.id, self._limits(self.request, self.loaded))
         self._enter(ModelStatus.loaded)
@@ -126,6 +127,8 @@ class Slot:
         now, self.last_death = time.monotonic(), died.reason
         self.crashes = [*(moment for moment in self.crashes if now - moment < CRASH_WINDOW_S), now]
         self._enter(ModelStatus.recovering)
+        self.job = self._new_job()
+        self.job.note(f"the engine died and is started again: {died.reason}")
         await self._end()
         if len(self.crashes) > CRASHES_FORGIVEN:
             self._fail(
@@ -138,6 +141,7 @@ class Slot:
         await asyncio.sleep(RESTART_PAUSE_S * (len(self.crashes) - 1))
         try:
             await self._become_loaded()
+            self.job.finish()
         except CortexError as error:
             self._fail(
                 errors.unavailable(
@@ -164,6 +168,11 @@ class Slot:
             loaded, self.loaded = self.loaded, None
             await loaded.engine.stop()
             loaded.release()
+
+    def _progress_to(self, status: ModelStatus) -> None:
+        """The stages of a load; a recovery is one stage to the outside."""
+        if self.status is not ModelStatus.recovering:
+            self._enter(status)
 
     def _enter(self, status: ModelStatus) -> None:
         if status is self.status:

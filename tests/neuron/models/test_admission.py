@@ -50,7 +50,8 @@ def test_places_are_given_in_order_of_arrival():
     """First come, first served; nobody overtakes the queue."""
 
     async def scenario():
-        admission, release, order = _admission(queue=5), asyncio.Event(), []
+        admission, release = _admission(queue=5), asyncio.Event()
+        order: list[int] = []
         release.set()
         async with asyncio.TaskGroup() as group:
             for name in range(5):
@@ -110,6 +111,7 @@ def test_closing_tells_those_who_wait_and_lets_those_in_flight_finish():
             await _turns()
             admission.close(errors.shutting_down())
             (told,) = await waiter
+            assert isinstance(told, CortexError)
             assert told.code == "shutting_down"
             assert not await admission.idle(0.01)
             release.set()

@@ -1,0 +1,84 @@
+"""Who holds or was promised how much memory of this host, so that two loads never count on the same bytes.
+
+Without GPUs, host memory is the device. Figures in MiB; what the host does not tell is None, and refuses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cortex.neuron.hardware.watch import HardwareWatch
+from cortex.neuron.models.fit import Memory, Resident
+
+
+@dataclass(slots=True, eq=False)
+class Promise:
+    """Memory of one model. While it loads, `needed_mb` counts; once its engine runs, what it really holds (`measured`)."""
+
+    model_id: str
+    needed_mb: int
+    devices: tuple[int, ...]
+    measured: Callable[[], int | None] | None = None
+
+    @property
+    def held_mb(self) -> int:
+        return (self.measured() if self.measured else None) or self.needed_mb
+
+    @property
+    def pending_mb(self) -> int:
+        """Promised, and not yet visible in what the host says is free."""
+        return 0 if self.measured else self.needed_mb
+
+
+class Ledger:
+    """The promises of one neuron. Its only writer is the loader."""
+
+    def __init__(self, hardware: HardwareWatch, *, limit_mb: int | None) -> None:
+        self._hardware = hardware
+        self._promises: list[Promise] = []
+        self.limit_mb = limit_mb  # what the operator lets models take of a host without GPUs
+
+    def promise(self, model_id: str, needed_mb: int, devices: tuple[int, ...]) -> Promise:
+        promise = Promise(model_id, needed_mb, devices)
+        self._promises.append(promise)
+        return promise
+
+    def release(self, promise: Promise) -> None:
+        """Give it back; a second time is harmless."""
+        if promise in self._promises:
+            self._promises.remove(promise)
+
+    def free(self, devices: tuple[int, ...] = ()) -> Memory:
+        """What a load could take on these devices, together; with none, of host memory."""
+        residents = tuple(
+            Resident(held.model_id, held.held_mb, busy=False)
+            for held in self._promises
+            if set(held.devices) & set(devices) or (not devices and not held.devices)
+        )
+        if not devices:
+            return Memory(self._host_free_mb(), (), residents)
+        each = tuple(self._device_free_mb(index) for index in devices)
+        known = [mb for mb in each if mb is not None]
+        return Memory(sum(known) if len(known) == len(each) else None, each, residents)
+
+    def per_device(self) -> tuple[int | None, ...]:
+        return tuple(self._device_free_mb(device.index) for device in self._hardware.nvidia.devices)
+
+    def _host_free_mb(self) -> int | None:
+        here = [promise for promise in self._promises if not promise.devices]
+        free = self._hardware.memory_free_mb
+        if free is not None:
+            free -= sum(promise.pending_mb for promise in here)
+        if self.limit_mb is None:
+            return free
+        left = self.limit_mb - sum(promise.held_mb for promise in here)
+        return left if free is None else min(left, free)
+
+    def _device_free_mb(self, index: int) -> int | None:
+        free = next((device.vram_free_mb for device in self._hardware.devices if device.index == index), None)
+        if free is None:
+            return None
+        return free - sum(
+            promise.pending_mb // len(promise.devices) for promise in self._promises if index in promise.devices
+        )

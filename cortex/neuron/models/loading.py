@@ -1,0 +1,243 @@
+"""How a model comes into memory: find or fetch its file, choose harness, devices and settings, check that it fits, start its engine.
+
+Decisions are pure functions elsewhere (`source.resolve`, `harness`, `fit`, `estimate`); here are their order and what they
+need. One `Loader` a neuron; loads of different models run side by side, and each is promised its memory first.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cortex import errors
+from cortex.config.neuron import NeuronConfig
+from cortex.errors import CortexError
+from cortex.neuron.engine.process import EngineFailed, EngineProcess
+from cortex.neuron.engine.spec import EngineSpec
+from cortex.neuron.hardware.watch import HardwareWatch
+from cortex.neuron.harness import choice
+from cortex.neuron.harness.base import Harness, HostShare, ModelFiles
+from cortex.neuron.models.estimate import estimate_memory, fit_context
+from cortex.neuron.models.fit import DeviceChoice, Memory, choose_devices, refusal
+from cortex.neuron.models.jobs import JobRecord
+from cortex.neuron.models.ledger import Ledger
+from cortex.neuron.models.library import Library
+from cortex.neuron.models.source import Hub, LocalModel, NeedsFetch, resolve
+from cortex.wire.fleet import JobStage, LoadRequest, ModelStatus
+
+LOAD_SECS_PER_GIB = 20.0  # a slow disk; limits.load_secs comes on top
+GIB = 1024**3
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in memory: its engine, and what was decided for it. `release` gives its promised memory back."""
+
+    model: LocalModel
+    harness: Harness
+    spec: EngineSpec
+    engine: EngineProcess
+    devices: tuple[int, ...]
+    capabilities: tuple[str, ...]
+    estimate_mb: int
+    release: Callable[[], None]
+
+    @property
+    def memory_mb(self) -> int | None:
+        """What the engine really holds, MiB."""
+        return self.engine.memory_mb()
+
+
+class Loader:
+    """Loads models on one host."""
+
+    def __init__(self, config: NeuronConfig, hardware: HardwareWatch, library: Library, runtime: Path) -> None:
+        named = {harness.name for harness in config.harnesses} - {*choice.AUTO}
+        self.harnesses = {name: harness for name, harness in choice.available().items() if not named or name in named}
+        self.ledger = Ledger(hardware, limit_mb=config.limits.memory_mb)
+        self.hardware = hardware
+        self.library = library
+        self._config = config
+        self._runtime = runtime
+        self._hub = Hub.from_environment(config.harness.candle.hf_cache, enabled=config.hub.enabled)
+        self._engine_numbers = itertools.count(1)
+
+    async def load(self, request: LoadRequest, job: JobRecord, enter: Callable[[ModelStatus], None]) -> Loaded:
+        """Raises CortexError; whatever happens, no process and no promise is left behind then."""
+        model = await self._find(request, job, enter)  # ① the file
+        harness = choice.choose(request.harness, model.header, self.harnesses)  # ② who serves it
+        await self.hardware.refresh()
+        devices = self._choose_devices(request, job)  # ③ where
+        memory = self.ledger.free(devices)
+        spec = self._spec(request, model, harness, devices, memory)  # ④ with which settings
+        needed_mb = _needed_mb(model, spec)
+        if no := refusal(request.model_id, needed_mb, memory):  # ⑤ whether it fits
+            raise no
+        promise = self.ledger.promise(request.model_id, needed_mb, devices)
+        try:
+            job.update(stage=JobStage.loading, bytes_done=None, bytes_total=None, eta_seconds=None)
+            enter(ModelStatus.loading)
+            engine = await self._start_engine(spec, model)  # ⑥ the process
+        except BaseException:
+            self.ledger.release(promise)
+            raise
+        promise.measured = None if devices else engine.memory_mb
+        capabilities = harness.capabilities(model.header, spec.mode, vision=spec.mmproj is not None)
+        return Loaded(
+            model, harness, spec, engine, devices, capabilities, needed_mb, lambda: self.ledger.release(promise)
+        )
+
+    # ---- ①
+
+    async def _find(self, request: LoadRequest, job: JobRecord, enter: Callable[[ModelStatus], None]) -> LocalModel:
+        found = resolve(request.source or request.model_id, request.quant, await self.library.rescan())
+        if isinstance(found, NeedsFetch):
+            return await self._fetch(found, job, enter)
+        for note in found.notes:
+            job.note(note)
+        return found.model
+
+    async def _fetch(self, wanted: NeedsFetch, job: JobRecord, enter: Callable[[ModelStatus], None]) -> LocalModel:
+        enter(ModelStatus.fetching)
+        job.update(stage=JobStage.fetching)
+        return await self._hub.fetch(
+            wanted.repo, wanted.quant, on_progress=job.progress, on_stage=lambda stage: job.update(stage=stage)
+        )
+
+    # ---- ③ to ⑤
+
+    def _choose_devices(self, request: LoadRequest, job: JobRecord) -> tuple[int, ...]:
+        chosen: DeviceChoice = choose_devices(
+            request.devices,
+            required=request.devices_required,
+            tensor_parallel=request.tensor_parallel,
+            free_mb=self.ledger.per_device(),
+            gpu_layers=request.gpu_layers,
+        )
+        for note in chosen.notes:
+            job.note(note)
+        return chosen.devices
+
+    def _spec(
+        self, request: LoadRequest, model: LocalModel, harness: Harness, devices: tuple[int, ...], memory: Memory
+    ) -> EngineSpec:
+        files = self._files(request, model)
+        host = HostShare(
+            cores=self.hardware.facts.cpu_cores,
+            devices=devices,
+            memory_free_mb=self.hardware.memory_free_mb,
+            fitting_context=_fitting_context(request, model, files, memory, on_gpu=bool(devices)),
+            max_in_flight=request.max_in_flight or self._config.admission.max_in_flight,
+        )
+        return harness.engine_spec(
+            alias=request.model_id,
+            files=files,
+            header=model.header,
+            settings=request,
+            host=host,
+            socket_path=self._runtime / f"engine-{next(self._engine_numbers)}.sock",
+        )
+
+    def _files(self, request: LoadRequest, model: LocalModel) -> ModelFiles:
+        """Projector and draft model are named like models, never by path: no client may have a file opened."""
+        draft = self._known(request.draft, "draft").path if request.draft else None
+        return ModelFiles(model.path, self._projector(request, model), draft)
+
+    def _projector(self, request: LoadRequest, model: LocalModel) -> Path | None:
+        if request.mmproj is None:
+            return model.mmproj
+        if request.mmproj.lower() == "none":
+            return None
+        found = next((path for path in self.library.projectors if path.name == request.mmproj), None)
+        if found is None:
+            names = ", ".join(sorted(path.name for path in self.library.projectors)) or "none"
+            raise errors.invalid_request(
+                f"there is no projector '{request.mmproj}' on this host; it has: {names}",
+                code="no_such_file",
+                param="mmproj",
+            )
+        return found
+
+    def _known(self, model_id: str, field: str) -> LocalModel:
+        found = next((model for model in self.library.models if model.id == model_id), None)
+        if found is None:
+            raise errors.invalid_request(
+                f"there is no model '{model_id}' on this host", code="model_not_found", param=field
+            )
+        return found
+
+    def estimate_mb(self, model: LocalModel) -> int:
+        """What a model on disk would need with the settings that a load without any would choose."""
+        spec = self._spec(LoadRequest(model_id=model.id), model, next(iter(self.harnesses.values())), (), Memory(None))
+        return _needed_mb(model, spec)
+
+    # ---- ⑥
+
+    async def _start_engine(self, spec: EngineSpec, model: LocalModel) -> EngineProcess:
+        deadline_s = self._config.limits.load_secs + LOAD_SECS_PER_GIB * model.size_bytes / GIB
+        try:
+            return await EngineProcess.start(
+                spec, deadline_s=deadline_s, on_log=lambda line: log.debug("%s: %s", spec.alias, line)
+            )
+        except EngineFailed as failed:
+            tail = " | ".join(failed.log_tail[-8:])
+            log.warning(
+                "loading %s failed (%s): %s", spec.alias, failed.kind, failed.reason, extra={"fields": {"log": tail}}
+            )
+            raise _as_error(spec.alias, failed) from failed
+
+    def harness_name_for(self, model: LocalModel) -> str | None:
+        return next(
+            (harness.name for harness in self.harnesses.values() if harness.cannot_serve(model.header) is None), None
+        )
+
+
+def _fitting_context(
+    request: LoadRequest, model: LocalModel, files: ModelFiles, memory: Memory, *, on_gpu: bool
+) -> int | None:
+    """Tokens of context that memory has room for; None when the host does not tell."""
+    if memory.free_mb is None:
+        return None
+    return fit_context(
+        model.header,
+        memory.free_mb,
+        kv_type=request.kv_type or "f16",
+        gpu_layers=request.gpu_layers,
+        on_gpu=on_gpu,
+        extra_bytes=_extra_bytes(files.mmproj, files.draft),
+    )
+
+
+def _needed_mb(model: LocalModel, spec: EngineSpec) -> int:
+    extra = _extra_bytes(*(Path(name) if name else None for name in (spec.mmproj, spec.draft)))
+    return estimate_memory(
+        model.header,
+        context=spec.context,
+        parallel=spec.parallel,
+        kv_type=spec.kv_type or "f16",
+        gpu_layers=spec.gpu_layers,
+        batch=spec.batch,
+        on_gpu=spec.gpu_layers != 0,
+        extra_bytes=extra,
+    ).total_mb
+
+
+def _extra_bytes(*files: Path | None) -> int:
+    """What a projector and a draft model add; one stat each."""
+    return sum(file.stat().st_size for file in files if file and file.exists())
+
+
+def _as_error(model_id: str, failed: EngineFailed) -> CortexError:
+    """Why an engine did not start, with the status that says who can mend it."""
+    text = f"model '{model_id}' could not be loaded: {failed.reason}"
+    if failed.kind == "memory":
+        return errors.insufficient_vram(text, free_mb=None, required_mb=None)
+    if failed.kind == "timeout":
+        return errors.unavailable(text, code="load_timeout", retry_after=30)
+    if failed.kind == "model":
+        return errors.invalid_request(text, code="unsupported_model", status=422)
+    return CortexError(text, status=500, code="engine_failed")

@@ -1,0 +1,286 @@
+"""A single neuron is useful by itself: load, chat, watch, unload, over HTTP and with a real engine."""
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, live, running_neuron
+from helpers.waiting import until
+
+pytestmark = pytest.mark.model
+
+
+def _engines_of_this_process():
+    return [int(child) for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]
+
+
+def test_load_chat_and_unload(models_dir):
+    """The life of a model as a script sees it, with the shapes of the first generation."""
+
+    async def scenario():
+        async with running_neuron(models_dir) as neuron:
+            assert await neuron.get("/models") == []
+            missing = await neuron.chat(SCRIPTED, "hi")
+            assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_not_found")
+            assert "not loaded" in missing.json()["error"]["message"]
+
+            loaded = await neuron.load(SCRIPTED_MODEL)
+            assert (loaded.status_code, loaded.json()["status"]) == (200, "loaded")
+            (entry,) = await neuron.get("/models")
+            assert (entry["id"], entry["harness"], entry["status"], entry["devices"]) == (
+                SCRIPTED,
+                "llamacpp",
+                "loaded",
+                [],
+            )
+            assert entry["vram_used_mb"] > 10
+            assert await neuron.get(f"/models/{SCRIPTED}/endpoint") == {
+                "url": f"http://localhost:{neuron.http.base_url.port}"
+            }
+
+            answer = (await neuron.chat(SCRIPTED, "hi")).json()
+            assert answer["choices"][0]["message"]["content"] == "Hello from the scripted model."
+            assert answer["model"] == SCRIPTED
+
+            again = await neuron.load(SCRIPTED_MODEL)
+            assert again.json()["status"] == "loaded"
+            assert len(_engines_of_this_process()) == 1
+            unloaded = await neuron.http.post("/models/unload", json={"model_id": SCRIPTED})
+            assert unloaded.json() == {"status": "unloaded"}
+            assert _engines_of_this_process() == []
+            assert await neuron.get("/models") == []
+            twice = await neuron.http.post("/models/unload", json={"model_id": SCRIPTED})
+            assert twice.status_code == 404
+
+    asyncio.run(scenario())
+
+
+def test_a_client_of_the_first_generation_is_served_on_a_cpu_host(models_dir):
+    """`harness: candle`, a quant that the file has not, and `devices: [0]` are served, and the job says what was done."""
+
+    async def scenario():
+        async with running_neuron(models_dir, default_models=[{**DEMO_MODEL}]) as neuron:
+            body = {"model_id": DEMO, "harness": "candle", "quant": "Q4_K_M", "devices": [0]}
+            loaded = await neuron.http.post("/models/load", json=body)
+            assert (loaded.status_code, loaded.json()["status"]) == (200, "loaded")
+            answer = await neuron.chat(
+                DEMO,
+                "What is the capital of France? Respond with the city name only, no punctuation.",
+                temperature=0.1,
+                max_tokens=64,
+            )
+            assert "Paris" in answer.json()["choices"][0]["message"]["content"]
+
+    asyncio.run(scenario())
+
+
+def test_what_was_done_about_missing_devices_and_quants_is_in_the_job(models_dir):
+    """The notes of a load are there to be read."""
+
+    async def scenario():
+        async with running_neuron(models_dir) as neuron:
+            loaded = await neuron.load({**SCRIPTED_MODEL, "harness": "candle", "quant": "Q4_K_M", "devices": [0]})
+            notes = " ".join(loaded.json()["notes"])
+            assert "no GPU" in notes
+            assert "Q4_K_M" in notes
+            job = await neuron.get(f"/jobs/{loaded.json()['job_id']}")
+            assert job["stage"] == "done"
+
+    asyncio.run(scenario())
+
+
+def test_two_loads_of_one_model_join(models_dir):
+    """Five clients ask for the same model at once: one engine, five answers."""
+
+    async def scenario():
+        async with running_neuron(models_dir) as neuron:
+            answers = await asyncio.gather(*(neuron.load(SCRIPTED_MODEL) for _ in range(5)))
+            assert {answer.json()["job_id"] for answer in answers} == {answers[0].json()["job_id"]}
+            assert len(_engines_of_this_process()) == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_load_can_be_followed_as_a_job(models_dir):
+    """`wait: false` answers 202 with the job at once; `GET /jobs/{id}?wait=` tells its end; requests sent meanwhile wait for the model."""
+
+    async def scenario():
+        async with running_neuron(models_dir) as neuron:
+            started = await neuron.load({**SCRIPTED_MODEL, "wait": False})
+            assert started.status_code == 202
+            job = started.json()["job"]
+            assert job["stage"] in ("queued", "loading")
+            answer, ended = await asyncio.gather(
+                neuron.chat(SCRIPTED, "hi"), neuron.get(f"/jobs/{job['id']}", params={"wait": 30})
+            )
+            assert ended["stage"] == "done"
+            assert answer.json()["choices"][0]["message"]["content"].startswith("Hello")
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        ({}, 400, "model_id"),
+        ({"model_id": "nothing/here"}, 404, "nothing/here"),
+        ({"model_id": SCRIPTED, "context": "many"}, 400, "context"),
+        ({"model_id": SCRIPTED, "harness": "vllm"}, 400, "llamacpp"),
+        ({"model_id": "../../etc/passwd"}, 404, "passwd"),
+    ],
+)
+def test_a_load_that_cannot_be_says_what_is_wrong(models_dir, body, status, says):
+    """Each mistake has its status and names what was wrong."""
+
+    async def scenario():
+        async with running_neuron(models_dir) as neuron:
+            answer = await neuron.http.post("/models/load", json=body)
+            assert answer.status_code == status, answer.text
+            assert says in answer.json()["error"]["message"]
+
+    asyncio.run(scenario())
+
+
+def test_a_load_that_does_not_fit_is_refused_with_the_numbers(models_dir):
+    """A declared memory budget holds: needed, free and who is resident are in the refusal."""
+
+    async def scenario():
+        async with running_neuron(models_dir, limits={"memory_mb": 60}) as neuron:
+            answer = await neuron.load(DEMO_MODEL)
+            error = answer.json()["error"]
+            assert (answer.status_code, error["code"]) == (503, "insufficient_vram")
+            assert error["required_mb"] > error["free_mb"] > 0
+            assert "retry-after" in answer.headers
+
+    asyncio.run(scenario())
+
+
+def test_default_models_load_after_the_port_is_open(models_dir):
+    """Activation is told on /health; a model that cannot be loaded stops nothing."""
+
+    async def scenario():
+        models = [{"model_id": "not-here"}, SCRIPTED_MODEL]
+        async with running_neuron(models_dir, default_models=models) as neuron:
+            state = {}
+
+            async def ready():
+                state.update((await neuron.get("/health"))["activation"])
+                return state["state"] == "ready"
+
+            while not await ready():
+                await asyncio.sleep(0.05)
+            assert state["completed"] == [SCRIPTED]
+            assert [failed["model_id"] for failed in state["failed"]] == ["not-here"]
+
+    asyncio.run(scenario())
+
+
+def test_control_endpoints_answer_while_a_model_works(models_dir):
+    """Discovery, health, models and jobs never wait on inference."""
+
+    async def scenario():
+        async with running_neuron(models_dir) as neuron:
+            await neuron.load(SCRIPTED_MODEL)
+            async with neuron.http.stream("POST", "/v1/chat/completions", json=_endless()) as stream:
+                pieces = stream.aiter_bytes()
+                await anext(pieces)
+                (model,) = (await neuron.get("/health"))["models"]
+                assert model["in_flight"] == 1
+                for path in ("/discovery", "/models", "/models?all=true", "/jobs", "/version", "/v1/models"):
+                    await neuron.get(path)
+                metrics = (await neuron.http.get("/metrics")).text
+                assert 'neuron_model_in_flight{model="scripted"} 1.0' in metrics
+
+    asyncio.run(scenario())
+
+
+def _endless():
+    return {
+        "model": SCRIPTED,
+        "stream": True,
+        "max_tokens": 4000,
+        "messages": [{"role": "user", "content": "[[loop]]"}],
+    }
+
+
+def test_a_client_that_leaves_stops_the_generation(models_dir):
+    """After a disconnect the place is free and the engine's slot is idle, though thousands of tokens were to come."""
+
+    async def scenario():
+        async with running_neuron(models_dir, default_models=[]) as neuron:
+            await neuron.load({**SCRIPTED_MODEL, "max_in_flight": 1})
+            async with neuron.http.stream("POST", "/v1/chat/completions", json=_endless()) as stream:
+                await anext(stream.aiter_bytes())
+            figures = {}
+
+            async def in_flight():
+                figures.update((await neuron.get("/health"))["models"][0])
+                return figures["in_flight"]
+
+            while await in_flight():
+                await asyncio.sleep(0.01)
+            answer = await neuron.chat(SCRIPTED, "hi")
+            assert answer.json()["choices"][0]["message"]["content"].startswith("Hello")
+
+    asyncio.run(scenario())
+
+
+def test_over_capacity_is_refused_fast_with_retry_after(models_dir):
+    """One works, one waits, the third is told 429."""
+
+    async def scenario():
+        async with running_neuron(models_dir) as neuron:
+            await neuron.load({**SCRIPTED_MODEL, "max_in_flight": 1, "max_queue_depth": 0})
+            async with neuron.http.stream("POST", "/v1/chat/completions", json=_endless()) as stream:
+                await anext(stream.aiter_bytes())
+                refused = await neuron.chat(SCRIPTED, "hi")
+            assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+            assert int(refused.headers["retry-after"]) >= 1
+
+    asyncio.run(scenario())
+
+
+def test_the_engines_socket_is_private(models_dir, tmp_path):
+    """The socket is 0600 in a folder that is 0700, and both are gone afterwards."""
+
+    async def scenario():
+        async with running_neuron(models_dir, runtime_dir=str(tmp_path)) as neuron:
+            await neuron.load(SCRIPTED_MODEL)
+            (folder,) = tmp_path.iterdir()
+            (socket,) = folder.iterdir()
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+            assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+            assert stat.S_ISSOCK(socket.stat().st_mode)
+
+    asyncio.run(scenario())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_leaving_the_neuron_drains_and_ends_every_engine(models_dir):
+    """A stream in flight at shutdown gets its end, or a well-formed error event; no process is left."""
+
+    async def scenario():
+        text = bytearray()
+
+        async def read(url):
+            async with (
+                live(url) as client,
+                client.http.stream("POST", "/v1/chat/completions", json=_endless()) as stream,
+            ):
+                async for piece in stream.aiter_bytes():
+                    text.extend(piece)
+
+        async with asyncio.TaskGroup() as group, running_neuron(models_dir, limits={"drain_secs": 0.2}) as neuron:
+            await neuron.load(SCRIPTED_MODEL)
+            group.create_task(read(neuron.url))
+            await until(lambda: bytes(text).count(b"data:") > 3)
+            engines = _engines_of_this_process()
+        return bytes(text), engines
+
+    text, engines = asyncio.run(scenario())
+    assert len(engines) == 1
+    assert _engines_of_this_process() == []
+    assert text.rstrip().endswith(b"}")
+    assert b'"error"' in text.rsplit(b"data: ", 1)[1]
