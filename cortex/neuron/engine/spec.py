@@ -46,7 +46,7 @@ class EngineSpec:
     gpu_layers: int = 0
     mmproj: str | None = None
     draft: str | None = None
-    kv_type: str | None = None
+    kv_type: str = "f16"
     flash_attention: str = "auto"
     pooling: str | None = None
     chat_template: str | None = None

@@ -19,7 +19,7 @@ def available() -> dict[str, Harness]:
 
 
 def choose(asked: str, header: Header, harnesses: Mapping[str, Harness]) -> Harness:
-    """Raises CortexError (400) with every harness's reason when none can serve the file, or for a name that is not there."""
+    """Raises CortexError: 422 with every harness's reason when none can serve the file, 400 for a name that is not there."""
     if asked in AUTO:
         candidates = list(harnesses.values())
     elif asked in harnesses:
@@ -35,4 +35,4 @@ def choose(asked: str, header: Header, harnesses: Mapping[str, Harness]) -> Harn
         if reasons[harness.name] is None:
             return harness
     told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "no harness is installed"
-    raise errors.invalid_request(f"this file cannot be served: {told}", code="unsupported_model", param="model_id")
+    raise errors.invalid_request(f"this file cannot be served: {told}", code="unsupported_model", status=422)

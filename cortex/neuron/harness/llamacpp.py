@@ -101,7 +101,7 @@ def _check_chat(body: dict[str, Any], spec: EngineSpec) -> None:
     rules.check_present(body, "messages")
     rules.check_messages(body["messages"], vision=spec.mmproj is not None)
     rules.check_fields(body, {**rules.CHAT, "n": rules.integer(1, spec.parallel)})
-    if body.get("top_logprobs") is not None and not body.get("logprobs"):
+    if body.get("top_logprobs") and not body.get("logprobs"):
         raise rules.wrong("top_logprobs", "accompanied by logprobs = true")
     rules.check_named_tool(body)
 

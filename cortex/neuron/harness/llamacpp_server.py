@@ -59,8 +59,7 @@ def _context(p: Any, spec: EngineSpec) -> None:
     p.n_batch = p.n_ubatch = spec.batch
     p.cache_ram_mib = spec.prompt_cache_mb
     p.fit_params = False  # the neuron decided context and layers: the engine must fail rather than choose others
-    if spec.kv_type:
-        p.cache_type_k = p.cache_type_v = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{spec.kv_type.upper()}")
+    p.cache_type_k = p.cache_type_v = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{spec.kv_type.upper()}")
     p.flash_attn_type = _FLASH_ATTENTION[spec.flash_attention]
     p.embedding = spec.mode != "chat"
     if spec.pooling:

@@ -58,7 +58,7 @@ def resolve(
         prompt_cache_mb=_prompt_cache_mb(mode, host),
         http_threads=max(parallel, host.max_in_flight or 0) + SPARE_HTTP_THREADS,
         gpu_layers=layers,
-        kv_type=settings.kv_type,
+        kv_type=settings.kv_type or "f16",
         flash_attention=settings.flash_attention or "auto",
         pooling=_pooling(mode, header, settings),
         chat_template=settings.chat_template,

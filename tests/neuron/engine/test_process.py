@@ -289,7 +289,7 @@ def test_secrets_are_not_handed_to_engines(spec, monkeypatch):
 
 def test_every_line_of_the_log_is_passed_on(spec):
     """The engine's own log reaches the neuron line by line, and no prompt is in it."""
-    lines = []
+    lines: list[str] = []
 
     async def scenario():
         async with running_engine(spec, on_log=lines.append) as engine:

@@ -1,0 +1,202 @@
+"""What a request may say to an engine, field by field."""
+
+from dataclasses import replace
+
+import pytest
+
+from cortex.errors import CortexError
+from cortex.neuron.harness.llamacpp import LlamaCpp
+
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
+EMBEDDINGS, RERANK = "/v1/embeddings", "/v1/rerank"
+USER = {"role": "user", "content": "hi"}
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+harness = LlamaCpp()
+
+
+def chat(**fields):
+    return {"model": "m", "messages": [USER], **fields}
+
+
+def refusal(path, body, spec) -> CortexError:
+    with pytest.raises(CortexError) as refused:
+        harness.check_request(path, body, spec)
+    return refused.value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        chat(),
+        chat(stream=True, stream_options={"include_usage": True}),
+        chat(temperature=0, top_p=1, n=4, seed=-1, max_tokens=1, stop="x", frequency_penalty=-2),
+        chat(max_tokens=-1, n_predict=-1),
+        chat(temperature=None, top_p=None, n=None, stop=None, tools=None, max_tokens=None, response_format=None),
+        chat(stop=["a", "b"], logit_bias={"5": 1}, logprobs=True, top_logprobs=20),
+        chat(top_logprobs=0, logprobs=False),
+        chat(tools=[], tool_choice="auto"),
+        chat(tools=[TOOL], tool_choice="required"),
+        chat(tools=[TOOL], tool_choice={"type": "function", "function": {"name": "f"}}),
+        chat(response_format={"type": "json_object"}),
+        chat(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}),
+        chat(some_future_field={"x": 1}, metadata={}, store=False),
+        chat(messages=[{"role": "developer", "content": "be kind"}, USER]),
+        chat(
+            messages=[
+                USER,
+                {"role": "assistant", "content": None, "tool_calls": [CALL]},
+                {"role": "tool", "content": "x"},
+            ]
+        ),
+        chat(messages=[{"role": "user", "content": [{"type": "text", "text": "hi"}]}]),
+    ],
+)
+def test_a_sound_chat_request_passes_untouched(body, spec):
+    """The very same object comes back: nothing is encoded again, and unknown fields pass."""
+    assert harness.check_request(CHAT, body, spec) is body
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": None}, "messages"),
+        ({"messages": []}, "messages"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": [USER, 1]}, "messages[1]"),
+        ({"messages": [{"content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "bogus", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content"),
+        ({"messages": [{"role": "user", "content": ["x"]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": 5}]}]}, "messages[0].content[0]"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": "x"}]}, "messages[1].tool_calls"),
+        ({"messages": [USER, {"role": "assistant", "tool_calls": [{}]}]}, "messages[1].tool_calls"),
+        ({"n": 0}, "n"),
+        ({"n": 5}, "n"),
+        ({"n": True}, "n"),
+        ({"temperature": -0.1}, "temperature"),
+        ({"temperature": 2.1}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": -5}, "max_tokens"),
+        ({"max_completion_tokens": 1.5}, "max_completion_tokens"),
+        ({"stream": "yes"}, "stream"),
+        ({"stream_options": 5}, "stream_options"),
+        ({"stop": 5}, "stop"),
+        ({"stop": ["a", 1]}, "stop"),
+        ({"stop": ""}, "stop"),
+        ({"seed": 1.5}, "seed"),
+        ({"logit_bias": "x"}, "logit_bias"),
+        ({"response_format": "json"}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": {"type": ["text"]}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"tools": "x"}, "tools"),
+        ({"tools": [1]}, "tools"),
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools"),
+        ({"tools": [TOOL], "tool_choice": "bogus"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": 5}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
+        ({"tool_choice": "required"}, "tools"),
+    ],
+)
+def test_a_mistake_in_a_chat_request_is_named(fields, param, spec):
+    """400 with the field, and with what would be right."""
+    error = refusal(CHAT, chat(**fields), spec)
+    assert (error.status, error.type, error.param) == (400, "invalid_request_error", param)
+    assert param.partition("[")[0] in error.message
+
+
+def test_images_want_a_projector(spec):
+    """An image to a text model is refused by name; to a model with a projector it passes."""
+    body = chat(messages=[{"role": "user", "content": [{"type": "text", "text": "what is it?"}, IMAGE]}])
+    error = refusal(CHAT, body, spec)
+    assert (error.status, error.code, error.param) == (400, "vision_unsupported", "messages[0].content[1]")
+    assert harness.check_request(CHAT, body, replace(spec, mmproj="/p.gguf")) is body
+
+
+@pytest.mark.parametrize(
+    ("fields", "sent"),
+    [
+        ({}, {}),
+        ({"max_tokens": 50}, {"max_tokens": 50}),
+        ({"max_tokens": 500}, {"max_tokens": 100}),
+        ({"max_tokens": 500, "max_completion_tokens": 70}, {"max_tokens": 100, "max_completion_tokens": 70}),
+        ({"n_predict": 500, "max_tokens": None}, {"n_predict": 100, "max_tokens": None}),
+        ({"max_tokens": -1}, {"max_tokens": -1}),
+    ],
+)
+def test_the_operator_s_bound_holds(fields, sent, spec):
+    """With `max_output_tokens` set no request gets a longer answer; where none is named the engine's own bound counts."""
+    body = chat(**fields)
+    before = dict(body)
+    assert harness.check_request(CHAT, body, replace(spec, output_cap=100)) == chat(**sent)
+    assert body == before
+
+
+@pytest.mark.parametrize("prompt", ["hi", "", [1, 2], ["a", "b"], [[1], [2]]])
+def test_sound_prompts(prompt, spec):
+    """Texts, tokens and lists of them."""
+    body = {"model": "m", "prompt": prompt}
+    assert harness.check_request(COMPLETIONS, body, spec) is body
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({}, "prompt"), ({"prompt": 5}, "prompt"), ({"prompt": []}, "prompt"), ({"prompt": "x", "n": 9}, "n")],
+)
+def test_mistakes_in_completions(fields, param, spec):
+    """The legacy route is checked as well."""
+    assert refusal(COMPLETIONS, {"model": "m", **fields}, spec).param == param
+
+
+@pytest.mark.parametrize("value", ["hi", ["a", "b"], [1, 2, 3], [[1, 2], [3]]])
+def test_sound_embedding_inputs(value, spec):
+    """The four shapes of OpenAI's API."""
+    body = {"model": "m", "input": value}
+    assert harness.check_request(EMBEDDINGS, body, replace(spec, mode="embedding")) is body
+
+
+@pytest.mark.parametrize(
+    "value", [None, "", [], [""], 5, {"a": 1}, ["a", 5], [[]], [[1], "a"], ["a", None], [1, -2], [True]]
+)
+def test_mistakes_in_embedding_inputs(value, spec):
+    """Other shapes are refused, also those that the engine would make something of."""
+    error = refusal(EMBEDDINGS, {"model": "m", "input": value}, replace(spec, mode="embedding"))
+    assert (error.status, error.param) == (400, "input")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({}, "query"),
+        ({"query": "x"}, "documents"),
+        ({"query": 5, "documents": ["a"]}, "query"),
+        ({"query": "x", "documents": []}, "documents"),
+    ],
+)
+def test_mistakes_in_rerank(fields, param, spec):
+    """Reranking wants a query and documents."""
+    assert refusal(RERANK, {"model": "m", **fields}, replace(spec, mode="rerank")).param == param
+
+
+@pytest.mark.parametrize(
+    ("mode", "path"),
+    [("embedding", CHAT), ("embedding", COMPLETIONS), ("rerank", EMBEDDINGS), ("chat", EMBEDDINGS), ("chat", RERANK)],
+)
+def test_a_model_for_something_else(mode, path, spec):
+    """A chat engine embeds nothing and an embedding engine does not chat, although llama.cpp would try."""
+    error = refusal(path, chat(input="x", prompt="x", query="x", documents=["x"]), replace(spec, mode=mode))
+    assert (error.status, error.code) == (422, "wrong_modality")
+
+
+def test_other_routes_pass(spec):
+    """What is not checked here is sent as it is."""
+    body = {"content": "x"}
+    assert harness.check_request("/tokenize", body, spec) is body
