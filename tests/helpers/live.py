@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -10,8 +11,11 @@ from typing import Any
 
 import httpx
 
+from cortex.config.catalogue import Catalogue
+from cortex.config.gateway import GatewayConfig
 from cortex.config.loader import validate
 from cortex.config.neuron import NeuronConfig
+from cortex.gateway import app as gateway_app
 from cortex.neuron import app as neuron_app
 
 SCRIPTED = "scripted"
@@ -66,3 +70,21 @@ async def running_neuron(models_dir: Path, **more: Any) -> AsyncIterator[Live]:
         live(f"http://{handle.listen}") as neuron,
     ):
         yield neuron
+
+
+@contextlib.asynccontextmanager
+async def running_fleet(
+    models_dir: Path, *, catalogue: dict[str, Any] | None = None, gateway: dict[str, Any] | None = None, **more: Any
+) -> AsyncIterator[Live]:
+    """A gateway in front of one neuron, both real; yields the gateway once the default models are tried."""
+    async with running_neuron(models_dir, **more) as neuron:
+        while (await neuron.get("/health"))["activation"]["state"] != "ready":
+            await asyncio.sleep(0.05)
+        settings = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", **(gateway or {})}
+        config = {"gateway": settings, "neurons": [{"name": "local", "endpoint": neuron.url}]}
+        parsed = validate(GatewayConfig, config, source="test")
+        async with (
+            gateway_app.running(parsed, validate(Catalogue, catalogue or {}, source="test")) as handle,
+            live(f"http://{handle.listen}") as fleet,
+        ):
+            yield fleet
