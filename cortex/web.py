@@ -36,9 +36,16 @@ _numbers = itertools.count(1)
 NO_LIMIT_S = 1e9  # Sanic's own clocks are off: an answer may take hours, and idle time-outs are ours
 
 
+class App(Sanic[Any, Any]):
+    """Sanic without its signals: with TOUCHUP off it dispatches eleven a request, and nothing here listens to any."""
+
+    async def dispatch(self, *_arguments: Any, **_options: Any) -> None:  # type: ignore[override]
+        return None
+
+
 def new_app(role: str, *, max_body_bytes: int) -> Sanic[Any, Any]:
     """An application with our settings and error handling. Several may live in one process."""
-    app: Sanic[Any, Any] = Sanic(f"cortex-{role}-{next(_numbers)}", configure_logging=False)
+    app = App(f"cortex-{role}-{next(_numbers)}", configure_logging=False)
     app.config.update(
         {
             "TOUCHUP": False,  # Sanic would rewrite its methods from source, which a compiled program has not
@@ -148,7 +155,9 @@ def parse(kind: type[M], body: Mapping[str, Any]) -> M:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(step) for step in first["loc"]) or None
-        raise errors.invalid_request(f"{field or 'body'}: {first['msg']}", code="invalid_request_body", param=field) from None
+        raise errors.invalid_request(
+            f"{field or 'body'}: {first['msg']}", code="invalid_request_body", param=field
+        ) from None
 
 
 class SanicSink:
@@ -176,7 +185,13 @@ class SanicSink:
 
     def abort(self, error: Exception) -> None:
         """The answer cannot be completed: cut the connection, so that nobody takes what was sent for a whole answer."""
-        log.warning("%s %s broke off: %s", self._request.method, self._request.path, error, extra={"fields": {"id": self._request.ctx.id}})
+        log.warning(
+            "%s %s broke off: %s",
+            self._request.method,
+            self._request.path,
+            error,
+            extra={"fields": {"id": self._request.ctx.id}},
+        )
         transport: Any = self._request.transport
         if transport is not None:
             transport.abort()
