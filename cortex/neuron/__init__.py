@@ -4,7 +4,7 @@
     api/         ④ discovery, health, models, jobs, version, metrics, inference
     hardware/    what the host has: GPUs through NVML, memory, processor; a missing probe is None, not zero
     models/      registry and slot (one owner each), jobs, admission, sources on disk and in hubs, memory estimate
-    gguf.py      the header of a model file; hostile files are expected
+    gguf/        the header of a model file; hostile files are expected
     harness/     ⑤ adapters to inference libraries: which files they serve, with which settings, and what they get wrong
     engine/      ⑥ one running model: start, watch and stop its process; the process's own main
 

@@ -26,7 +26,7 @@ from cortex.neuron.models.source.transfer import Item, OnProgress, OnStage, Tran
 from cortex.neuron.models.source.variants import pick, quant_not_found
 from cortex.wire.fleet import JobStage
 
-CONNECT_S = 5.0  # a hub that cannot be reached is told within this
+ANSWER_S = 5.0  # a hub that does not answer within this is not there
 READ_S = 30.0  # without a byte, a download counts as broken and is continued
 REVISION = "main"
 
@@ -43,6 +43,7 @@ class Hub:
     endpoint: str = "https://huggingface.co"
     offline: str | None = None  # why nothing may be fetched
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    answer_s: float = ANSWER_S
     read_s: float = READ_S
     pause_s: float = 1.0  # between two attempts that brought nothing; grows
 
@@ -73,8 +74,9 @@ class Hub:
 
         on_stage     `fetching`, then `verifying`
         on_progress  bytes done and bytes in all, of the stage that runs
-        Raises CortexError: 404 no such repository, 403 gated, 422 no such quant or no GGUF, 502 not what was promised,
-        503 unreachable, 507 no room. What came before an error or a cancellation is kept and continued next time.
+        Raises CortexError: 404 no such repository, 403 gated, 422 no such quant or no GGUF, 500 the cache cannot be
+        used, 502 not what was promised, 503 unreachable, 507 no room. What came before an error or a cancellation is
+        kept and continued next time.
         """
         if parse_repo(repo) != (repo, None):
             raise errors.invalid_request(f"'{repo}' is no repository of a hub: it wants 'org/repo'", param="model_id")
@@ -82,6 +84,12 @@ class Hub:
             return await self._fetch(repo, quant, on_stage, on_progress, with_mmproj=with_mmproj)
         except HubUnreachableError as reason:
             return await self._from_disk(repo, quant, str(reason))
+        except OSError as error:
+            raise CortexError(
+                f"the model cache of this host cannot be used: {error.strerror or error}",
+                status=500,
+                code="cache_error",
+            ) from error
 
     async def _fetch(
         self, repo: str, quant: str | None, on_stage: OnStage, on_progress: OnProgress, *, with_mmproj: bool
@@ -89,7 +97,7 @@ class Hub:
         if self.offline:
             raise HubUnreachableError(self.offline)
         on_stage(JobStage.fetching)
-        timeout = httpx.Timeout(self.read_s, connect=CONNECT_S)
+        timeout = httpx.Timeout(self.read_s, connect=self.answer_s)
         async with httpx.AsyncClient(headers=self.headers, timeout=timeout, follow_redirects=True) as client:
             listing = await self._list(client, repo)
             files = _choose(repo, quant, listing, with_mmproj=with_mmproj)
@@ -101,7 +109,7 @@ class Hub:
     async def _list(self, client: httpx.AsyncClient, repo: str) -> Listing:
         url = f"{self.endpoint}/api/models/{repo}/revision/{REVISION}"
         try:
-            response = await client.get(url, params={"blobs": "true"}, timeout=CONNECT_S)
+            response = await client.get(url, params={"blobs": "true"}, timeout=self.answer_s)
             _check(response, repo)
             return Listing.model_validate_json(response.content)
         except (httpx.HTTPError, httpx.InvalidURL) as error:

@@ -7,6 +7,7 @@ A link appears when its content is whole and verified, and not before.
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import shutil
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -21,7 +22,8 @@ from cortex.errors import CortexError
 from cortex.neuron.models.source.download import DownloadError, Progress, Wanted, download, in_thread, locked, verify
 from cortex.wire.fleet import JobStage
 
-SPARE_BYTES = 256 << 20  # what a download leaves free on the disk
+MIB = 1 << 20
+SPARE_BYTES = 256 * MIB  # what a download leaves free on the disk
 
 OnStage = Callable[[JobStage], None]
 OnProgress = Callable[[int, int | None], None]
@@ -48,19 +50,25 @@ class Transfer:
 
     async def run(self) -> None:
         async with AsyncExitStack() as locks:
-            for item in sorted(
-                self.items, key=lambda item: item.wanted.lock
-            ):  # in one order: no two wait for each other
+            for item in sorted(self.items, key=lambda item: item.wanted.lock):  # in one order: no two block each other
                 await locks.enter_async_context(locked(item.wanted.lock, self._show_others_progress))
+            await self._make_room()
             await self._each(JobStage.fetching, self._download)
             await self._each(JobStage.verifying, verify)
             for item in self.items:
                 with _told(item):
                     await in_thread(_place, item)
 
+    async def _make_room(self) -> None:
+        """The folder, and the certainty that everything fits, before the first byte."""
+        folder = self.items[0].wanted.blob.parent
+        await in_thread(folder.mkdir, parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free - SPARE_BYTES
+        needed = self._total - self._on_disk
+        if needed > free:
+            raise _no_room(self.items[0].name, needed, free)
+
     async def _download(self, wanted: Wanted, on_bytes: Progress) -> None:
-        await in_thread(wanted.blob.parent.mkdir, parents=True, exist_ok=True)
-        _check_room(wanted)
         await download(self.client, wanted, on_bytes, pause_s=self.pause_s)
 
     async def _each(self, stage: JobStage, work: Callable[[Wanted, Progress], Awaitable[None]]) -> None:
@@ -70,22 +78,29 @@ class Transfer:
         for item in self.items:
             if not item.wanted.blob.exists():
                 with _told(item):
-                    await work(item.wanted, lambda done, before=before: self.on_progress(before + done, self._total))  # type: ignore[misc]
+                    await work(item.wanted, functools.partial(self._report, before))
             before += item.wanted.size
-            self.on_progress(before, self._total)
+            self._report(before, 0)
+
+    def _report(self, before: int, done: int) -> None:
+        self.on_progress(before + done, self._total)
 
     @property
     def _total(self) -> int:
         return sum(item.wanted.size for item in self.items)
 
+    @property
+    def _on_disk(self) -> int:
+        return sum(item.wanted.bytes_on_disk() for item in self.items)
+
     def _show_others_progress(self) -> None:
         """Another process downloads a file of ours: what is on disk tells how far it is."""
-        self.on_progress(sum(item.wanted.bytes_on_disk() for item in self.items), self._total)
+        self.on_progress(self._on_disk, self._total)
 
 
 @contextmanager
 def _told(item: Item) -> Iterator[None]:
-    """Errors as a client may see them."""
+    """What went wrong with a file, as a client may see it. Other trouble with the cache is the Hub's to tell."""
     try:
         yield
     except DownloadError as error:
@@ -95,39 +110,28 @@ def _told(item: Item) -> Iterator[None]:
             f"'{item.name}' could not be fetched: {error}; what came is kept", code="hub_unreachable"
         ) from error
     except OSError as error:
-        raise _disk_error(item, error) from error
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise _no_room(item.name, item.wanted.size, 0) from error
 
 
-def _disk_error(item: Item, error: OSError) -> CortexError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return no_room(item.name, item.wanted.size)
-    return CortexError(
-        f"'{item.name}' cannot be written to the cache: {error.strerror}", status=500, code="cache_error"
-    )
-
-
-def no_room(name: str, size: int, free: int = 0) -> CortexError:
+def _no_room(name: str, needed: int, free: int) -> CortexError:
     """507: permanent until somebody makes room."""
-    mib = 1 << 20
+    needed_mb, free_mb = -(-needed // MIB), max(0, free // MIB)
     return CortexError(
-        f"'{name}' needs {size // mib} MiB in the model cache, and {free // mib} MiB are free there",
+        f"'{name}' needs {needed_mb} MiB in the model cache, and {free_mb} MiB are free there",
         status=507,
         code="insufficient_storage",
-        extras={"required_mb": size // mib, "free_mb": free // mib},
+        extras={"required_mb": needed_mb, "free_mb": free_mb},
     )
-
-
-def _check_room(wanted: Wanted) -> None:
-    free = shutil.disk_usage(wanted.blob.parent).free
-    needed = wanted.size - wanted.bytes_on_disk()
-    if needed > free - SPARE_BYTES:
-        raise no_room(wanted.blob.name[:12], needed, free)
 
 
 def _place(item: Item) -> None:
     """The verified content under its name, the link to it, and `main` at its commit."""
     blob, link = item.wanted.blob, item.link
     if not blob.exists():
+        with item.wanted.partial.open("rb") as file:
+            os.fsync(file.fileno())  # a power cut must not leave a name with half of its content
         item.wanted.partial.replace(blob)
     link.parent.mkdir(parents=True, exist_ok=True)
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
