@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal["model", "memory", "timeout", "crash", "start"]
 
@@ -79,3 +80,19 @@ def last_words(log_tail: tuple[str, ...]) -> tuple[Kind, str] | None:
             if found := pattern.search(line):
                 return kind, found.group(1).strip()
     return None
+
+
+def failure_of(ended: EngineExit, message: Mapping[str, Any]) -> EngineFailed:
+    """Why an engine that has ended never became ready: its last words if they are known, else its own `message`, else its end.
+
+    A library that runs out of memory may abort, and the kernel may be faster than it: both are a matter of memory.
+    """
+    words = last_words(ended.log_tail)
+    if ended.signal is not None and not (words and words[0] == "memory"):
+        kind: Kind = "memory" if ended.signal == signal.SIGKILL else "crash"
+        return EngineFailed(f"the engine was {ended.reason} while it loaded", kind=kind, log_tail=ended.log_tail)
+    if words:
+        return EngineFailed(words[1], kind=words[0], log_tail=ended.log_tail)
+    if message:
+        return EngineFailed(message["error"], kind=message["kind"], log_tail=ended.log_tail)
+    return EngineFailed(f"the engine {ended.reason} while it loaded", kind="crash", log_tail=ended.log_tail)

@@ -28,7 +28,7 @@ from cortex.net.address import Address
 from cortex.net.errors import NetError
 from cortex.net.pool import Pool
 from cortex.neuron.engine.logtail import LogTail
-from cortex.neuron.engine.outcome import EngineExit, EngineFailed, exit_of, last_words
+from cortex.neuron.engine.outcome import EngineExit, EngineFailed, exit_of, failure_of
 from cortex.neuron.engine.spec import EngineSpec
 from cortex.tasks import Tasks
 
@@ -96,19 +96,11 @@ class EngineProcess:
             await asyncio.sleep(HEALTH_PAUSE_S)
 
     async def _failure(self, message: dict[str, Any]) -> EngineFailed:
-        """Why it did not start: its last words if we know them, else what it said, else how it ended."""
-        ended = await self.wait()
-        told = last_words(ended.log_tail)
-        if ended.signal is not None:
-            return EngineFailed(f"the engine was {ended.reason} while it loaded", kind="crash", log_tail=ended.log_tail)
-        if told:
-            folder = (
-                f"{Path(self.spec.model_path).parent}/"  # clients may see the reason, and our folders are not theirs
-            )
-            return EngineFailed(told[1].replace(folder, ""), kind=told[0], log_tail=ended.log_tail)
-        if message:
-            return EngineFailed(message["error"], kind=message["kind"], log_tail=ended.log_tail)
-        return EngineFailed(f"the engine {ended.reason} while it loaded", kind="crash", log_tail=ended.log_tail)
+        """Why it did not start, without our folders: clients may see the reason."""
+        failed = failure_of(await self.wait(), message)
+        for path in filter(None, (self.spec.model_path, self.spec.mmproj, self.spec.draft)):
+            failed.reason = failed.reason.replace(path, Path(path).name)
+        return failed
 
     async def _is_healthy(self) -> bool:
         async with Pool(keepalive=False) as pool:

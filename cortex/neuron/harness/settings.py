@@ -24,6 +24,7 @@ SPARE_HTTP_THREADS = 4  # health, tokenize and the last requests' connections, b
 PROMPT_CACHE_SHARE = 16  # of free memory
 PROMPT_CACHE_MAX_MB = 1024
 PROMPT_CACHE_UNKNOWN_MB = 256
+_FULL_TYPES = ("f32", "f16", "bf16")
 
 
 def resolve(
@@ -37,6 +38,7 @@ def resolve(
     socket_path: Path,
 ) -> EngineSpec:
     """The specification of an engine. Raises CortexError (400) for settings that contradict one another."""
+    _check(settings)
     mode = mode_of(header, settings)
     layers = _gpu_layers(settings, host)
     context = _context(mode, header, settings, host, on_gpu=layers != 0)
@@ -67,6 +69,14 @@ def resolve(
         main_gpu=_main_gpu(settings, host),
         env=_environment(layers, host),
     )
+
+
+def _check(settings: LoadSettings) -> None:
+    if settings.flash_attention == "off" and settings.kv_type not in (None, *_FULL_TYPES):
+        raise errors.invalid_request(
+            f"kv_type '{settings.kv_type}' needs flash attention, which is off; use one of {', '.join(_FULL_TYPES)}",
+            param="kv_type",
+        )
 
 
 def mode_of(header: Header, settings: LoadSettings) -> Mode:

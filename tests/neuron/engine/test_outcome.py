@@ -2,7 +2,7 @@
 
 import pytest
 
-from cortex.neuron.engine.outcome import exit_of, last_words
+from cortex.neuron.engine.outcome import exit_of, failure_of, last_words
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,20 @@ def test_last_words(line, kind, reason):
 def test_unknown_last_words():
     """What is not known is not guessed."""
     assert last_words(("hello", "bye")) is None
+
+
+@pytest.mark.parametrize(
+    ("returncode", "tail", "message", "kind", "reason"),
+    [
+        (1, ("couldn't bind x",), {"error": "failed", "kind": "model"}, "start", "couldn't bind x"),
+        (1, (), {"error": "failed", "kind": "model"}, "model", "failed"),
+        (3, (), {}, "crash", "the engine ended with exit code 3 while it loaded"),
+        (-11, (), {}, "crash", "the engine was killed by signal 11 (SIGSEGV) while it loaded"),
+        (-6, ("cudaMalloc failed: out of memory",), {}, "memory", "cudaMalloc failed: out of memory"),
+        (-9, (), {}, "memory", "the engine was killed by the kernel, probably out of memory (SIGKILL) while it loaded"),
+    ],
+)
+def test_why_it_never_became_ready(returncode, tail, message, kind, reason):
+    """The most telling of last words, own message and end; an abort for lack of memory is a matter of memory."""
+    failed = failure_of(exit_of(returncode, tail, asked=False), message)
+    assert (failed.kind, failed.reason) == (kind, reason)

@@ -145,6 +145,12 @@ def test_a_missing_file_is_named_as_such(tmp_path):
     assert str(tmp_path) not in failed.reason
 
 
+def test_a_missing_draft_model_is_named_as_such(scripted_model, tmp_path):
+    """What goes with a model is named by its file, without the folders of this host."""
+    failed = asyncio.run(failure_of(engine_spec(scripted_model, tmp_path, draft=str(tmp_path / "gone.gguf"))))
+    assert (failed.kind, "'gone.gguf'" in failed.reason) == ("model", True)
+
+
 def test_a_template_that_cannot_be_read_is_named_as_such(scripted_model, tmp_path):
     """A chat template with a mistake in it fails the load and not the first request."""
     failed = asyncio.run(failure_of(engine_spec(scripted_model, tmp_path, chat_template="{% for")))

@@ -102,11 +102,14 @@ def test_settings_win(decide):
     assert (spec.tensor_split, spec.split_mode, spec.main_gpu) == ((1, 3), "row", 1)
 
 
-def test_a_main_gpu_beside_the_devices_is_refused(decide):
-    """Settings that contradict one another are an error that names the field."""
+@pytest.mark.parametrize(
+    ("settings", "param"), [({"main_gpu": 1}, "main_gpu"), ({"kv_type": "q8_0", "flash_attention": "off"}, "kv_type")]
+)
+def test_contradictions_are_refused(settings, param, decide):
+    """Settings that cannot hold together are an error that names the field, before any process is started."""
     with pytest.raises(CortexError) as refused:
-        decide(GPU, main_gpu=1)
-    assert (refused.value.status, refused.value.param) == (400, "main_gpu")
+        decide(GPU, **settings)
+    assert (refused.value.status, refused.value.param) == (400, param)
 
 
 def test_no_layers_on_gpus_opens_no_device(decide):
