@@ -20,6 +20,7 @@ from helpers.gguf_bytes import tiny
 from cortex.errors import CortexError
 from cortex.neuron.models.source import Hub, LocalModel, Scanner
 from cortex.neuron.models.source import transfer as transfer_module
+from cortex.neuron.models.source.listing import Listing
 from cortex.tasks import running
 from cortex.wire.fleet import JobStage
 
@@ -103,6 +104,17 @@ def test_the_library_finds_what_was_fetched(hub, tmp_path):
     model, _ = fetch(client(hub, tmp_path), "Q8_0")
     found = hf_hub_download(REPO, "repo-Q8_0.gguf", cache_dir=tmp_path, local_files_only=True)
     assert Path(found) == model.path
+
+
+def test_the_double_answers_as_a_hub_does(hub):
+    """The library reads from our double's listing what we read from it."""
+    from huggingface_hub import HfApi
+
+    info = HfApi(endpoint=hub.endpoint).model_info(REPO, revision="main", files_metadata=True)
+    assert info.sha == COMMIT
+    ours = {file.rfilename: (file.size, file.etag) for file in Listing.model_validate_json(hub.listing(REPO)).siblings}
+    theirs = {file.rfilename: (file.size, file.lfs.sha256) for file in info.siblings or () if file.lfs}
+    assert ours == theirs
 
 
 @pytest.mark.parametrize(("quant", "name"), [(None, "repo-Q4_K_M.gguf"), ("Q8", "repo-Q8_0.gguf")])
@@ -298,16 +310,23 @@ def test_without_a_hub_the_cache_answers(hub, tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ABSENCES)
 def test_without_a_hub_what_is_not_there_is_told(hub, tmp_path, kind):
-    """The error says that there is no hub, and what is on disk: 404 when fetching is forbidden, else 503."""
+    """The error says that there is no hub, and what is on disk: 422 when fetching is forbidden, else 503."""
     fetch(client(hub, tmp_path), "Q8_0")
     with absence(kind, hub, tmp_path) as source:
         error = refused(source, "Q4_K_M")
-    assert "'org/repo-GGUF' in quant Q4_K_M is not on this host (only Q8_0)" in error.message
     if kind == "offline":
-        assert (error.status, error.code, error.retry_after) == (404, "model_not_found", None)
-        assert "HF_HUB_OFFLINE is set" in error.message
+        assert (error.status, error.code, error.extras["available"]) == (422, "quant_not_found", ["Q8_0"])
+        assert "nothing is fetched: HF_HUB_OFFLINE is set" in error.message
     else:
+        assert "'org/repo-GGUF' in quant Q4_K_M is not on this host (only Q8_0)" in error.message
         assert (error.status, error.code, bool(error.retry_after)) == (503, "hub_unreachable", True)
+
+
+def test_offline_an_unknown_repository_is_not_found(hub, tmp_path):
+    """404 without a retry: nothing will change by itself."""
+    error = refused(client(hub, tmp_path, offline="HF_HUB_OFFLINE is set"))
+    assert (error.status, error.code, error.retry_after) == (404, "model_not_found", None)
+    assert "HF_HUB_OFFLINE is set" in error.message
 
 
 def test_the_environment_is_the_librarys(tmp_path):

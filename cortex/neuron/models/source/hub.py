@@ -143,6 +143,8 @@ class Hub:
         models = (await dl.in_thread(scan_repo, self.cache_dir, repo)).models
         if (found := pick(quant, models)) is not None:
             return found
+        if self.offline and models and quant:
+            raise quant_not_found(repo, quant, models, f"on this host, and nothing is fetched: {self.offline}")
         have = ", ".join(model.quant or model.file_name for model in models)
         text = f"'{repo}'{f' in quant {quant}' if quant else ''} is not on this host"
         text += f" (only {have})" if have else ""
