@@ -98,9 +98,10 @@ class EngineProcess:
     async def _failure(self, message: dict[str, Any]) -> EngineFailed:
         """Why it did not start, without our folders: clients may see the reason."""
         failed = failure_of(await self.wait(), message)
+        reason = failed.reason
         for path in filter(None, (self.spec.model_path, self.spec.mmproj, self.spec.draft)):
-            failed.reason = failed.reason.replace(path, Path(path).name)
-        return failed
+            reason = reason.replace(path, Path(path).name)
+        return EngineFailed(reason, kind=failed.kind, log_tail=failed.log_tail)
 
     async def _is_healthy(self) -> bool:
         async with Pool(keepalive=False) as pool:

@@ -142,7 +142,7 @@ def test_a_missing_file_is_named_as_such(tmp_path):
     failed = asyncio.run(failure_of(engine_spec(tmp_path / "gone.gguf", tmp_path)))
     assert failed.kind == "model"
     assert "No such file" in failed.reason
-    assert str(tmp_path) not in failed.reason
+    assert str(tmp_path) not in str(failed)
 
 
 def test_a_missing_draft_model_is_named_as_such(scripted_model, tmp_path):
