@@ -58,11 +58,6 @@ class Tasks:
 async def cancel(task: asyncio.Task[Any]) -> None:
     """Cancel a task and wait for its end; its own failure was reported where it was started."""
     task.cancel()
-    with contextlib.suppress(asyncio.CancelledError, Exception):
-        await asyncio.shield(_settled(task))
-
-
-async def _settled(task: asyncio.Task[Any]) -> None:
     await asyncio.wait([task])
 
 

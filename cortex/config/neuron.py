@@ -78,6 +78,7 @@ class NeuronConfig(Section):
     runtime_dir: Path | None = (
         None  # default: $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/cortex, else a private temporary folder
     )
+    state_dir: Path | None = None  # default: $STATE_DIRECTORY, else $XDG_STATE_HOME/cortex, else ~/.local/state/cortex
     harnesses: tuple[HarnessRef, ...] = ()
     harness: HarnessSections = HarnessSections()
     default_models: tuple[DefaultModel, ...] = ()

@@ -25,10 +25,14 @@ def runtime_directory(configured: Path | None) -> Iterator[Path]:
             base.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="cortex-", dir=base))
     except OSError as error:
-        raise RuntimeDirError(f"the runtime directory {base} cannot be used ({error.strerror}); set runtime_dir to one that this user may write") from error
+        raise RuntimeDirError(
+            f"the runtime directory {base} cannot be used ({error.strerror}); set runtime_dir to one that this user may write"
+        ) from error
     try:
         if len(os.fsencode(folder)) > LONGEST_SOCKET:
-            raise RuntimeDirError(f"{folder} is too long for a socket's address ({LONGEST_SOCKET} bytes); set runtime_dir to a shorter path")
+            raise RuntimeDirError(
+                f"{folder} is too long for a socket's address ({LONGEST_SOCKET} bytes); set runtime_dir to a shorter path"
+            )
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -26,9 +26,8 @@ DEMO_MODEL: dict[str, Any] = {"model_id": DEMO, "threads": 1, "context": 2048, "
 
 
 def neuron_config(models_dir: Path, **more: Any) -> NeuronConfig:
-    return validate(
-        NeuronConfig, {"port": 0, "models_dir": str(models_dir), "hub": {"enabled": False}, **more}, source="test"
-    )
+    own = {"port": 0, "models_dir": str(models_dir), "state_dir": str(models_dir / "state"), "hub": {"enabled": False}}
+    return validate(NeuronConfig, own | more, source="test")
 
 
 @dataclass

@@ -6,6 +6,7 @@ need. One `Loader` a neuron; loads of different models run side by side, and eac
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from collections.abc import Callable
@@ -23,8 +24,9 @@ from cortex.neuron.harness.base import Harness, HostShare, ModelFiles
 from cortex.neuron.models.estimate import estimate_memory, fit_context
 from cortex.neuron.models.fit import DeviceChoice, Memory, choose_devices, refusal
 from cortex.neuron.models.jobs import JobRecord
-from cortex.neuron.models.ledger import Ledger
+from cortex.neuron.models.ledger import Ledger, Promise
 from cortex.neuron.models.library import Library
+from cortex.neuron.models.measured import MeasuredMemory, key_of, state_directory
 from cortex.neuron.models.source import Hub, LocalModel, NeedsFetch, resolve
 from cortex.wire.fleet import JobStage, LoadRequest, ModelStatus
 
@@ -35,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model in memory: its engine, and what was decided for it. `release` gives its promised memory back."""
+    """A model in memory: its engine, and what was decided for it. It ends through `Loader.unload`."""
 
     model: LocalModel
     harness: Harness
@@ -44,7 +46,8 @@ class Loaded:
     devices: tuple[int, ...]
     capabilities: tuple[str, ...]
     estimate_mb: int
-    release: Callable[[], None]
+    promise: Promise
+    memory_key: str
 
     @property
     def memory_mb(self) -> int | None:
@@ -64,6 +67,7 @@ class Loader:
         self._config = config
         self._runtime = runtime
         self._hub = Hub.from_environment(config.harness.candle.hf_cache, enabled=config.hub.enabled)
+        self._measured = MeasuredMemory(state_directory(config.state_dir))
         self._engine_numbers = itertools.count(1)
 
     async def load(self, request: LoadRequest, job: JobRecord, enter: Callable[[ModelStatus], None]) -> Loaded:
@@ -74,7 +78,8 @@ class Loader:
         devices = self._choose_devices(request, job)  # ③ where
         memory = self.ledger.free(devices)
         spec = self._spec(request, model, harness, devices, memory)  # ④ with which settings
-        needed_mb = _needed_mb(model, spec)
+        key = key_of(model, spec, devices=len(devices), build=harness.version())
+        needed_mb = self._measured.get(key) or _needed_mb(model, spec)
         if no := refusal(request.model_id, needed_mb, memory):  # ⑤ whether it fits
             raise no
         promise = self.ledger.promise(request.model_id, needed_mb, devices)
@@ -87,9 +92,15 @@ class Loader:
             raise
         promise.measured = None if devices else engine.memory_mb
         capabilities = harness.capabilities(model.header, spec.mode, vision=spec.mmproj is not None)
-        return Loaded(
-            model, harness, spec, engine, devices, capabilities, needed_mb, lambda: self.ledger.release(promise)
-        )
+        return Loaded(model, harness, spec, engine, devices, capabilities, needed_mb, promise, key)
+
+    async def unload(self, loaded: Loaded) -> None:
+        """End the engine; its memory is back when this returns, and what it took is remembered for the next load."""
+        held_mb = loaded.memory_mb
+        await loaded.engine.stop()
+        self.ledger.release(loaded.promise)
+        if held_mb is not None and not loaded.devices:
+            await asyncio.to_thread(self._measured.put, loaded.memory_key, held_mb)
 
     # ---- ①
 
@@ -170,10 +181,14 @@ class Loader:
             )
         return found
 
-    def estimate_mb(self, model: LocalModel) -> int:
-        """What a model on disk would need with the settings that a load without any would choose."""
-        spec = self._spec(LoadRequest(model_id=model.id), model, next(iter(self.harnesses.values())), (), Memory(None))
-        return _needed_mb(model, spec)
+    def estimate_mb(self, model: LocalModel) -> int | None:
+        """What a model on disk would need, loaded without a wish: measured last time, else estimated. None: nothing here serves it."""
+        harness = next((each for each in self.harnesses.values() if each.cannot_serve(model.header) is None), None)
+        if harness is None:
+            return None
+        spec = self._spec(LoadRequest(model_id=model.id), model, harness, (), Memory(None))
+        key = key_of(model, spec, devices=0, build=harness.version())
+        return self._measured.get(key) or _needed_mb(model, spec)
 
     # ---- ⑥
 

@@ -69,6 +69,7 @@ class Registry:
             request,
             lambda: self.jobs.start(request.model_id),
             load=self._loader.load,
+            unload=self._loader.unload,
             limits=self._limits_of,
             after=previous,
         )

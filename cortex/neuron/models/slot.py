@@ -49,6 +49,7 @@ class Slot:
         new_job: Callable[[], JobRecord],
         *,
         load: Load,
+        unload: Callable[[Loaded], Awaitable[None]],
         limits: Callable[[LoadRequest, Loaded], AdmissionLimits],
         after: asyncio.Task[None] | None = None,
     ) -> None:
@@ -64,6 +65,7 @@ class Slot:
         self.last_death: str | None = None
         self._new_job = new_job
         self._load = load
+        self._unload = unload
         self._limits = limits
         self._after = after
         self._changed = asyncio.Event()
@@ -166,8 +168,7 @@ class Slot:
     async def _end(self) -> None:
         if self.loaded:
             loaded, self.loaded = self.loaded, None
-            await loaded.engine.stop()
-            loaded.release()
+            await self._unload(loaded)
 
     def _progress_to(self, status: ModelStatus) -> None:
         """The stages of a load; a recovery is one stage to the outside."""
