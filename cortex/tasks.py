@@ -63,7 +63,9 @@ async def cancel(task: asyncio.Task[Any]) -> None:
 
 @contextlib.asynccontextmanager
 async def running(work: Coroutine[Any, Any, T], *, name: str) -> AsyncIterator[asyncio.Task[T]]:
-    """A task that lives as long as a block: `async with running(open(), name="open") as task: ...`.
+    """Run `work` as a task of a block.
+
+    async with running(open(), name="open") as task: ...
 
     The block awaits or races it; on leaving the block in any way it is cancelled and awaited.
     """

@@ -21,6 +21,7 @@ from cortex.neuron.engine.spec import EngineSpec
 from cortex.neuron.hardware.watch import HardwareWatch
 from cortex.neuron.harness import choice
 from cortex.neuron.harness.base import Harness, HostShare, ModelFiles
+from cortex.neuron.harness.settings import PROMPT_CACHE_SHARE
 from cortex.neuron.models.estimate import estimate_memory, fit_context
 from cortex.neuron.models.fit import DeviceChoice, Memory, choose_devices, refusal
 from cortex.neuron.models.jobs import JobRecord
@@ -91,6 +92,8 @@ class Loader:
             self.ledger.release(promise)
             raise
         promise.measured = None if devices else engine.memory_mb
+        if devices and not _uses_gpu(engine):
+            job.note(f"this build of {harness.name} knows no GPU: the model runs on the processor")
         capabilities = harness.capabilities(model.header, spec.mode, vision=spec.mmproj is not None)
         return Loaded(model, harness, spec, engine, devices, capabilities, needed_mb, promise, key)
 
@@ -116,7 +119,11 @@ class Loader:
         enter(ModelStatus.fetching)
         job.update(stage=JobStage.fetching)
         return await self._hub.fetch(
-            wanted.repo, wanted.quant, on_progress=job.progress, on_stage=lambda stage: job.update(stage=stage)
+            wanted.repo,
+            wanted.quant,
+            with_mmproj=True,
+            on_progress=job.progress,
+            on_stage=lambda stage: job.update(stage=stage),
         )
 
     # ---- ③ to ⑤
@@ -211,6 +218,11 @@ class Loader:
         )
 
 
+def _uses_gpu(engine: EngineProcess) -> bool:
+    """llama.cpp lists its backends with their features: `CUDA : … | CPU : …`."""
+    return any(backend in str(engine.info.get("system")) for backend in ("CUDA", "ROCm", "Vulkan", "SYCL"))
+
+
 def _fitting_context(
     request: LoadRequest, model: LocalModel, files: ModelFiles, memory: Memory, *, on_gpu: bool
 ) -> int | None:
@@ -219,7 +231,7 @@ def _fitting_context(
         return None
     return fit_context(
         model.header,
-        memory.free_mb,
+        memory.free_mb if on_gpu else memory.free_mb * (PROMPT_CACHE_SHARE - 1) // PROMPT_CACHE_SHARE,
         kv_type=request.kv_type or "f16",
         gpu_layers=request.gpu_layers,
         on_gpu=on_gpu,
@@ -229,7 +241,8 @@ def _fitting_context(
 
 def _needed_mb(model: LocalModel, spec: EngineSpec) -> int:
     extra = _extra_bytes(*(Path(name) if name else None for name in (spec.mmproj, spec.draft)))
-    return estimate_memory(
+    cache_mb = 0 if spec.gpu_layers else spec.prompt_cache_mb  # beside a GPU it is in memory that nobody counts
+    estimate = estimate_memory(
         model.header,
         context=spec.context,
         parallel=spec.parallel,
@@ -238,7 +251,8 @@ def _needed_mb(model: LocalModel, spec: EngineSpec) -> int:
         batch=spec.batch,
         on_gpu=spec.gpu_layers != 0,
         extra_bytes=extra,
-    ).total_mb
+    )
+    return estimate.total_mb + cache_mb
 
 
 def _extra_bytes(*files: Path | None) -> int:
