@@ -33,6 +33,9 @@ M = TypeVar("M", bound=BaseModel)
 log = logging.getLogger(__name__)
 _numbers = itertools.count(1)
 
+ACCEPT_TURNS = (
+    8  # turns of the event loop after which a connection that was accepted in the last moment is ours to close
+)
 NO_LIMIT_S = 1e9  # Sanic's own clocks are off: an answer may take hours, and idle time-outs are ours
 
 
@@ -218,9 +221,11 @@ async def listening(app: Sanic[Any, Any], listen: Listen) -> AsyncIterator[Liste
         yield Listen(listen.host, sock.getsockname()[1])
     finally:
         server.close()
-        for connection in list(server.connections):
-            if not connection.close_if_idle():
-                connection.abort()  # cancels its handler, which frees what it holds
+        for _ in range(ACCEPT_TURNS):
+            for connection in list(server.connections):
+                if not connection.close_if_idle():
+                    connection.abort()  # cancels its handler, which frees what it holds
+            await asyncio.sleep(0)
         await server.wait_closed()
         await server.before_stop()
         await server.after_stop()
