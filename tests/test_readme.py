@@ -187,7 +187,11 @@ def test_no_command_is_left_out() -> None:
 
 def test_every_key_of_the_tables_exists() -> None:
     """The configuration tables name keys as the files have them."""
-    kinds: dict[str, type[BaseModel]] = {"cortex.toml": GatewayConfig, "neuron.toml": NeuronConfig, "models.toml": Catalogue}
+    kinds: dict[str, type[BaseModel]] = {
+        "cortex.toml": GatewayConfig,
+        "neuron.toml": NeuronConfig,
+        "models.toml": Catalogue,
+    }
     tables = re.findall(r"\| (\w+\.toml) \| Default \| \|\n\|[-|]+\n((?:\|.*\n)+)", section("Configuration"))
     assert [name for name, _ in tables] == list(kinds)
     for name, rows in tables:
