@@ -8,6 +8,7 @@ answers from 500 on; a caller's mistake is none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -22,6 +23,16 @@ DURATION_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200)
 FIRST_TOKEN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120)
 SPEED_BUCKETS = (1, 2.5, 5, 10, 15, 20, 30, 40, 60, 80, 120, 200)
 _LABELS = ("model", "node")
+
+
+class _Answers(NamedTuple):
+    """What every answer of one model on one node touches: finding series by their labels is what costs, so it is done once."""
+
+    duration: Histogram
+    prompt: Counter
+    completion: Counter
+    cached: Counter
+    speed: Histogram
 
 
 class Metrics:
@@ -50,6 +61,7 @@ class Metrics:
         self._speed = self._histogram(
             "cortex_tokens_per_second", "Generated tokens over the time from the first to the last.", SPEED_BUCKETS
         )
+        self._series: dict[tuple[str, str], _Answers] = {}
 
     def _counter(self, name: str, text: str) -> Counter:
         return Counter(name, text, _LABELS, registry=self._registry)
@@ -71,14 +83,25 @@ class Metrics:
 
     def answered(self, model: str, node: str, totals: Totals) -> None:
         """An answer is over, whole or not."""
-        self._duration.labels(model, node).observe(totals.seconds)
-        self._prompt.labels(model, node).inc(totals.prompt_tokens)
-        self._completion.labels(model, node).inc(totals.completion_tokens)
-        self._cached.labels(model, node).inc(totals.cached_tokens)
+        series = self._series.get((model, node)) or self._new_series(model, node)
+        series.duration.observe(totals.seconds)
+        series.prompt.inc(totals.prompt_tokens)
+        series.completion.inc(totals.completion_tokens)
+        series.cached.inc(totals.cached_tokens)
         if totals.first_token_s is not None:
             self._first_token.labels(model, node).observe(totals.first_token_s)
         if totals.tokens_per_second is not None:
-            self._speed.labels(model, node).observe(totals.tokens_per_second)
+            series.speed.observe(totals.tokens_per_second)
+
+    def _new_series(self, model: str, node: str) -> _Answers:
+        series = self._series[model, node] = _Answers(
+            self._duration.labels(model, node),
+            self._prompt.labels(model, node),
+            self._completion.labels(model, node),
+            self._cached.labels(model, node),
+            self._speed.labels(model, node),
+        )
+        return series
 
     def exposition(self) -> bytes:
         """Prometheus's text format."""

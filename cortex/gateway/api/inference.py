@@ -7,7 +7,8 @@ from sanic.response import HTTPResponse
 
 from cortex.config.catalogue import Catalogue
 from cortex.gateway.proxy.call import read_call
-from cortex.gateway.proxy.dispatch import Dispatcher, Journey, NeuronAnswer
+from cortex.gateway.proxy.dispatch import Dispatcher
+from cortex.gateway.proxy.journey import Journey, NeuronAnswer
 from cortex.web import SanicSink
 
 

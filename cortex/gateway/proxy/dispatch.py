@@ -8,25 +8,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import time
-from collections.abc import Callable, Collection
-from types import TracebackType
-from typing import Protocol, Self
-
-import orjson
+from collections.abc import Collection
+from typing import Protocol
 
 from cortex import errors
 from cortex.config.gateway import GatewaySection
 from cortex.errors import CortexError
-from cortex.gateway.fleet.client import refusal
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.state import Fleet
 from cortex.gateway.metrics import Metrics
 from cortex.gateway.proxy.call import Call
-from cortex.gateway.proxy.observe import Observation, Totals
+from cortex.gateway.proxy.journey import Journey, NeuronAnswer
+from cortex.gateway.proxy.observe import Observation
 from cortex.gateway.routing.types import Decision, Reject, Serve
 from cortex.net.errors import IdleTimeout, NetError
 from cortex.net.headers import Headers, forwardable_response_headers
@@ -37,7 +32,6 @@ from cortex.wire import sse
 from cortex.wire.errors import openai_event
 from cortex.wire.fleet import ModelStatus
 
-MAX_ATTEMPTS = 3  # replicas that one request may try
 ERROR_LIMIT_BYTES = 1024 * 1024
 LOGGED_CHARS = 600
 
@@ -59,28 +53,6 @@ class ClientSink(Protocol):
     async def send(self, data: bytes) -> None: ...
     async def finish(self) -> None: ...
     def abort(self, error: Exception) -> None: ...
-
-
-class NeuronAnswer(Exception):  # noqa: N818  an answer, raised because it ends the search for a better one
-    """A neuron's own error, whole: it is passed on as it came."""
-
-    def __init__(self, node: str, status: int, headers: Headers, body: bytes) -> None:
-        super().__init__(f"{node} answered {status}")
-        self.node = node
-        self.status = status
-        self.headers = [*headers, ("x-cortex-node", node)]
-        self.body = body
-        self.error = refusal(status, body)
-
-    def event(self) -> bytes:
-        """As the last event of a stream that has begun already."""
-        try:
-            said = orjson.loads(self.body)
-        except orjson.JSONDecodeError:
-            said = None
-        if isinstance(said, dict) and isinstance(said.get("error"), dict):
-            return sse.event(orjson.dumps(said))
-        return openai_event(self.error)
 
 
 class Dispatcher:
@@ -240,47 +212,6 @@ class Dispatcher:
         finally:
             journey.totals = observation.end()
             self._metrics.answered(replica.model_id, replica.node, journey.totals)
-
-
-class Journey:
-    """A call on its way: which replica it uses, which ones it tried, and what they said. Leaving the block frees the replica."""
-
-    def __init__(self, call: Call, fleet: Fleet, clock: Callable[[], float] = time.monotonic) -> None:
-        self.call = call
-        self.replica: Serve | None = None
-        self.tried: set[str] = set()
-        self.failure: CortexError | NeuronAnswer | None = None
-        self.began = 0.0
-        self.totals: Totals | None = None
-        self._fleet = fleet
-        self._clock = clock
-        self._attempts = 0
-        self._held = contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._held.close()
-
-    def use(self, replica: Serve) -> None:
-        """Go to a replica, and be counted there."""
-        self._held.close()
-        self._held.enter_context(self._fleet.using(replica.node, replica.model_id))
-        self.replica = replica
-        self.began = self._clock()
-        self._attempts += 1
-
-    def leave(self, failure: CortexError | NeuronAnswer, *, avoid: bool = True) -> None:
-        """The replica cannot serve the call. Raises `failure` when enough were tried."""
-        self._held.close()
-        if self._attempts >= MAX_ATTEMPTS:
-            raise failure
-        self.failure = failure
-        if avoid and self.replica:
-            self.tried.add(self.replica.node)
 
 
 def _is_stale(answer: NeuronAnswer) -> bool:
