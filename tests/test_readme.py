@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from cortex.config.catalogue import Catalogue
 from cortex.config.gateway import GatewayConfig
 from cortex.config.neuron import NeuronConfig
+from cortex.neuron.harness.settings import OUTPUT_BOUND
 
 README = (ROOT / "README.md").read_text()
 STARTED_ELSEWHERE = {
@@ -198,6 +199,11 @@ def test_every_key_of_the_tables_exists() -> None:
         for row in rows.splitlines():
             for key in re.findall(r"`([a-z_.]+)`", row.split("|")[1]):
                 assert has_key(kinds[name], key), f"{name} has no {key}"
+
+
+def test_the_bound_of_an_answer_is_the_real_one() -> None:
+    """The README names the number of tokens after which an unbounded request ends."""
+    assert f"ends after {OUTPUT_BOUND} tokens" in section("Choices that nothing prescribes")
 
 
 def has_key(kind: type[BaseModel], key: str) -> bool:

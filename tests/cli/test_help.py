@@ -110,3 +110,17 @@ def test_the_module_can_be_run_from_the_checkout() -> None:
         [sys.executable, str(script), "version"], capture_output=True, text=True, timeout=60, check=True
     )
     assert cortex.__version__ in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("role", "foreign"),
+    [
+        ("gateway", {"cortex.neuron", "xllamacpp", "pynvml", "huggingface_hub"}),
+        ("neuron", {"cortex.gateway", "xllamacpp"}),
+    ],
+)
+def test_a_role_imports_its_own_half_only(role: str, foreign: set[str]) -> None:
+    """A gateway has no use for what serves models, nor a neuron for the gateway; native code is the engines' alone."""
+    code = f"import sys, cortex.cli.running, cortex.{role}.app\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert set(done.stdout.split()) & foreign == set()

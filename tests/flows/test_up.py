@@ -106,6 +106,7 @@ def test_nothing_is_left_behind(how: str) -> None:
         ) as curl:
             assert curl.stdout
             assert curl.stdout.readline()
+            assert len(demo.processes()) >= 3, "this script, cortex, its engine"
             if how == "SIGTERM":
                 demo.process.send_signal(signal.SIGTERM)
                 demo.process.wait(timeout=STOP_S)
