@@ -19,7 +19,7 @@ from cortex.tasks import Tasks
 from cortex.wire.fleet import Discovery, Health, ModelEntry, ModelStatus
 
 QUICK_S = 0.5  # while something there is moving; and after a miss, before anybody's wish for another poll is heard
-DOWN_S = 2.0  # a neuron that is down is looked for more often: it may be starting
+DOWN_S = 1.0  # a neuron that is down is looked for more often: it may be starting
 JITTER = 0.1
 
 log = logging.getLogger(__name__)

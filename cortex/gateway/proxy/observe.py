@@ -18,9 +18,10 @@ SHORT_WINDOW_S = 0.1  # a decode window below this says nothing about speed
 _TOKEN = re.compile(rb'"(?:content|reasoning_content|reasoning|text|name|arguments)"\s*:\s*"(?!")')
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w{1,32})"')
+_TIMINGS = re.compile(rb'"timings"\s*:\s*\{')
 _COUNTS = {
     name: re.compile(rb'"' + name.encode() + rb'"\s*:\s*(\d{1,12})')
-    for name in ("prompt_tokens", "completion_tokens", "cached_tokens")
+    for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "prompt_n", "cache_n", "predicted_n")
 }
 
 
@@ -78,6 +79,8 @@ class Observation:
     def _look_for_the_end(self, data: bytes) -> None:
         if b'"usage"' in data and (usage := usage_in(data)):
             self.usage = usage
+        elif self.usage is None and b'"timings"' in data:
+            self.usage = timings_in(data)
         if found := _FINISH.findall(data):
             self.finish_reason = found[-1].decode()
 
@@ -121,8 +124,23 @@ class Totals:
 
 def usage_in(data: bytes) -> Usage | None:
     """The last `"usage": {…}` in `data`."""
-    places = [match.end() for match in _USAGE.finditer(data)]
-    if not places:
+    told = _counts_after(_USAGE, data)
+    if told is None:
         return None
-    told = {name: pattern.search(data, places[-1]) for name, pattern in _COUNTS.items()}
-    return Usage(**{name: int(match[1]) for name, match in told.items() if match})
+    return Usage(told.get("prompt_tokens"), told.get("completion_tokens"), told.get("cached_tokens"))
+
+
+def timings_in(data: bytes) -> Usage | None:
+    """The last `"timings": {…}` in `data`: llama.cpp says them with the last token, also to who did not ask for usage."""
+    told = _counts_after(_TIMINGS, data)
+    if told is None or "prompt_n" not in told:
+        return None
+    return Usage(told["prompt_n"] + told.get("cache_n", 0), told.get("predicted_n"), told.get("cache_n"))
+
+
+def _counts_after(place: re.Pattern[bytes], data: bytes) -> dict[str, int] | None:
+    ends = [match.end() for match in place.finditer(data)]
+    if not ends:
+        return None
+    found = {name: pattern.search(data, ends[-1]) for name, pattern in _COUNTS.items()}
+    return {name: int(match[1]) for name, match in found.items() if match}

@@ -115,3 +115,11 @@ def test_the_last_usage_counts():
         b"data: " + orjson.dumps({"usage": {"prompt_tokens": 7, "completion_tokens": n}}) + b"\n\n" for n in (1, 2, 3)
     )
     assert usage_in(running) == Usage(prompt_tokens=7, completion_tokens=3)
+
+
+def test_timings_stand_in_for_a_usage_that_was_not_asked_for():
+    """llama.cpp's last event counts the tokens; a usage, where there is one, is believed first."""
+    timings = b'data: {"choices":[],"timings":{"cache_n":4,"prompt_n":10,"prompt_ms":0.8,"predicted_n":5,"predicted_ms":1.0}}\n\n'
+    totals = observed(STREAM_EVENTS[1], timings)
+    assert (totals.prompt_tokens, totals.completion_tokens, totals.cached_tokens) == (14, 5, 4)
+    assert observed(timings, USAGE_EVENT, timings).prompt_tokens == 7
