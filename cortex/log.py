@@ -2,15 +2,21 @@
 
 `CORTEX_LOG=debug` (or `info`, `warning`) sets the level, `CORTEX_LOG_FORMAT=json` the form. No prompt, no key and no
 header value is ever logged.
+
+A role's event loop never waits for whoever reads stderr: lines are written by a thread, those of one moment together.
 """
 
 from __future__ import annotations
 
+import collections
+import functools
 import logging
 import os
+import secrets
 import sys
-import uuid
-from typing import Any
+import threading
+import time
+from typing import Any, TextIO
 
 import orjson
 
@@ -22,8 +28,6 @@ _QUIET = (
     "sanic.root",
     "sanic.error",
     "sanic.server",
-    "huggingface_hub",
-    "filelock",
     "asyncio",
 )
 
@@ -48,11 +52,72 @@ class TextFormatter(logging.Formatter):
     """`14:03:11 INFO  cortex.neuron: model loaded id=org/x ms=812`"""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {key}={value}" for key, value in getattr(record, "fields", {}).items() if value is not None)
-        text = (
-            f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:<7} {record.name}: {record.getMessage()}{fields}"
+        fields = "".join(
+            [f" {key}={value}" for key, value in getattr(record, "fields", {}).items() if value is not None]
         )
+        text = f"{_clock(int(record.created))} {record.levelname:<7} {record.name}: {record.getMessage()}{fields}"
         return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+
+
+@functools.lru_cache(maxsize=4)  # the lines of a busy second have one time
+def _clock(second: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(second))
+
+
+class BackgroundHandler(logging.Handler):
+    """Writes lines from a thread of its own: at once when it is quiet, else every BATCH_S in one piece.
+
+    When the stream's reader stalls, up to LINES_LIMIT lines wait for it; what comes then is left out, and counted.
+    """
+
+    BATCH_S = 0.05
+    LINES_LIMIT = 10_000
+    FLUSH_S = 1.0  # at the end: a reader that never reads must not keep the process
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: collections.deque[str] = collections.deque()
+        self._left_out = 0
+        self._filled = threading.Event()
+        self._flushing = threading.Event()
+        self._written = threading.Event()
+        threading.Thread(target=self._run, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self._lines) >= self.LINES_LIMIT:
+            self._left_out += 1
+            return
+        self._lines.append(self.format(record) + "\n")
+        if not self._filled.is_set():
+            self._filled.set()
+
+    def flush(self) -> None:
+        """Wait until everything is written; `logging` calls it at exit."""
+        self._written.clear()
+        self._flushing.set()
+        self._filled.set()
+        self._written.wait(self.FLUSH_S)
+
+    def _run(self) -> None:
+        while self._filled.wait():
+            self._filled.clear()
+            self._write()
+            if self._flushing.is_set():
+                self._flushing.clear()
+                self._written.set()
+            self._flushing.wait(self.BATCH_S)
+
+    def _write(self) -> None:
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        if self._left_out:
+            lines.append(f"{self._left_out} lines were left out here: nobody read them in time\n")
+            self._left_out = 0
+        try:
+            self._stream.write("".join(lines))
+            self._stream.flush()
+        except (OSError, ValueError):  # nobody reads any more, or the stream was closed: there is nowhere to say it
+            return
 
 
 def configure(level: str | None = None, form: str | None = None) -> None:
@@ -60,19 +125,22 @@ def configure(level: str | None = None, form: str | None = None) -> None:
     name = (level or os.environ.get("CORTEX_LOG") or "info").upper()
     if name not in logging.getLevelNamesMapping():
         raise ValueError(f"unknown log level '{name.lower()}': use debug, info, warning or error")
-    handler = logging.StreamHandler(sys.stderr)
+    handler = BackgroundHandler(sys.stderr)
     handler.setFormatter(
         JsonFormatter() if (form or os.environ.get("CORTEX_LOG_FORMAT")) == "json" else TextFormatter()
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(name)
+    # Python's own advice for cheap records: do not find out what no formatter tells (file, line, thread, process).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None  # type: ignore[attr-defined]  # noqa: SLF001
     for noisy in _QUIET:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 
 def new_request_id() -> str:
-    return "req_" + uuid.uuid4().hex[:20]
+    return "req_" + secrets.token_hex(10)
 
 
 def request_ended(*, request_id: str, method: str, path: str, status: int, ms: float, **fields: Any) -> None:

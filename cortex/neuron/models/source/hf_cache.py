@@ -20,14 +20,17 @@ _PREFIX = "models--"
 def default_cache() -> Path:
     """The library's own cache: `HF_HUB_CACHE`, else `HF_HOME/hub`, else below `~/.cache`."""
     if cache := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return _expanded(cache)
+        return expanded(cache)
+    return hf_home() / "hub"
+
+
+def hf_home() -> Path:
+    """The library's folder: `HF_HOME`, else below `~/.cache`."""
     home = os.environ.get("HF_HOME")
-    if home is None:
-        home = os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/huggingface"
-    return _expanded(home) / "hub"
+    return expanded(os.environ.get("XDG_CACHE_HOME", "~/.cache") + "/huggingface" if home is None else home)
 
 
-def _expanded(path: str) -> Path:
+def expanded(path: str) -> Path:
     return Path(os.path.expandvars(os.path.expanduser(path)))  # noqa: PTH111  Path's own raises where there is no home
 
 

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from cortex import errors
 from cortex.errors import CortexError
 from cortex.neuron.models.source import download as dl
+from cortex.neuron.models.source import hub_settings
 from cortex.neuron.models.source.hf_cache import default_cache, remember_main, repo_folder
 from cortex.neuron.models.source.listing import Listing, RemoteFile, projector, variants
 from cortex.neuron.models.source.local import LocalModel
@@ -40,7 +41,7 @@ class Hub:
     """A hub and the cache that its files go to. `headers` carry the token: they are not shown and not logged."""
 
     cache_dir: Path
-    endpoint: str = "https://huggingface.co"
+    endpoint: str = hub_settings.PUBLIC_HUB
     offline: str | None = None  # why nothing may be fetched
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     answer_s: float = ANSWER_S
@@ -50,13 +51,11 @@ class Hub:
     @classmethod
     def from_environment(cls, hf_cache: Path | None = None, *, enabled: bool = True) -> Self:
         """As the library would do it. `hf_cache` is the operator's word and wins; `enabled` is `[hub] enabled`."""
-        from huggingface_hub import constants, get_token
-
-        token = get_token()
-        offline = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else None
+        token = hub_settings.token()
+        offline = "HF_HUB_OFFLINE is set" if hub_settings.is_offline() else None
         return cls(
             cache_dir=hf_cache or default_cache(),
-            endpoint=constants.ENDPOINT,
+            endpoint=hub_settings.endpoint(),
             offline=offline if enabled else "[hub] enabled = false",
             headers={"authorization": f"Bearer {token}"} if token else {},
         )
@@ -118,11 +117,9 @@ class Hub:
             raise HubUnreachableError(f"{self.endpoint} does not answer as a hub does") from error
 
     def _item(self, repo: str, commit: str, file: RemoteFile) -> Item:
-        from huggingface_hub import hf_hub_url
-
         folder = repo_folder(self.cache_dir, repo)
         wanted = dl.Wanted(
-            url=hf_hub_url(repo, file.rfilename, revision=commit, endpoint=self.endpoint),
+            url=hub_settings.file_url(self.endpoint, repo, file.rfilename, commit),
             size=file.size or 0,
             sha256=file.lfs.sha256 if file.lfs else None,
             blob=folder / "blobs" / file.etag,
