@@ -2,7 +2,7 @@
 
 import asyncio
 
-from helpers.fake_neuron import FakeNeuron, answer, cut_after, hold_at, reset
+from helpers.fake_neuron import STREAM_EVENTS, FakeNeuron, answer, cut_after, hold_at, reset
 from helpers.gateways import eventually, gateway
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -96,7 +96,7 @@ def test_a_client_that_leaves_early_is_accounted():
 
 
 def test_failures_of_neurons_are_errors():
-    """A lost connection, a broken stream and a 500 count once each."""
+    """A lost connection, a broken stream, a 500, and a stream that the neuron itself ends with an error count once each."""
 
     async def scenario():
         async with FakeNeuron("beast", {"org/m": "loaded"}) as beast, gateway([beast]) as client:
@@ -104,6 +104,13 @@ def test_failures_of_neurons_are_errors():
                 beast.chat = failure
                 await client.chat(stream=True)
                 assert await client.metric("cortex_request_errors_total" + SERIES) == number
+            beast.chat = None
+            beast.events = (
+                *STREAM_EVENTS[:2],
+                b'data: {"error":{"message":"the engine died","code":"engine_failed"}}\n\n',
+            )
+            assert (await client.chat(stream=True)).content == b"".join(beast.events)
+            assert await client.metric("cortex_request_errors_total" + SERIES) == 4
 
     asyncio.run(scenario())
 

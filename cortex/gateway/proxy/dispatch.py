@@ -209,6 +209,10 @@ class Dispatcher:
                 sink.abort(error)  # the client must see that it is not whole
                 return
             raise _broken(error) from error
+        else:
+            if observation.failed:  # told by the neuron, in the stream: its model is not what the last poll said
+                self._metrics.failed(replica.model_id, replica.node)
+                self._poller.poke(replica.node)
         finally:
             journey.totals = observation.end()
             self._metrics.answered(replica.model_id, replica.node, journey.totals)

@@ -18,6 +18,7 @@ SHORT_WINDOW_S = 0.1  # a decode window below this says nothing about speed
 _TOKEN = re.compile(rb'"(?:content|reasoning_content|reasoning|text|name|arguments)"\s*:\s*"(?!")')
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w{1,32})"')
+_ERROR = re.compile(rb'^data: ?\{"error"', re.MULTILINE)  # a neuron's own last word in a stream that it cannot finish
 _TIMINGS = re.compile(rb'"timings"\s*:\s*\{')
 _COUNTS = {
     name: re.compile(rb'"' + name.encode() + rb'"\s*:\s*(\d{1,12})')
@@ -42,6 +43,7 @@ class Observation:
         "_clock",
         "_stream",
         "_tail",
+        "failed",
         "finish_reason",
         "first_token_s",
         "last_token_s",
@@ -59,6 +61,7 @@ class Observation:
         self.last_token_s: float | None = None
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
+        self.failed = False
 
     def piece(self, data: bytes) -> None:
         if self._stream:
@@ -74,6 +77,8 @@ class Observation:
             self.last_token_s = self._clock() - self._began
             if self.first_token_s is None:
                 self.first_token_s = self.last_token_s
+        if b'"error"' in data and _ERROR.search(data):
+            self.failed = True
         self._look_for_the_end(data)
 
     def _look_for_the_end(self, data: bytes) -> None:
