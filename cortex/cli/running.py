@@ -35,9 +35,13 @@ def run_role(args: argparse.Namespace) -> int:
         raise Failure(f"CORTEX_LOG: {error}", Exit.usage) from error
     settings = roles.settings(args, os.environ)
     log.info("%s", roles.source(args.config))
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings))
-    log.info("stopped")
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+        log.info("stopped")
+    finally:
+        for handler in logging.getLogger().handlers:  # they write in the background: why it ended is to stand last
+            handler.flush()
     return Exit.ok
 
 
