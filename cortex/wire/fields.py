@@ -6,8 +6,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from cortex import errors
 from cortex.errors import CortexError
+
+
+def request_of(body: Any) -> Value:
+    """A request's body, to be read. Raises CortexError 400 when it nests deeper than can be passed on."""
+    request = Value(body)
+    if not can_be_sent(body):
+        raise request.refused("it is nested too deeply: some 250 levels are the most")
+    return request
+
+
+def can_be_sent(value: Any) -> bool:
+    """Whether it can be encoded again, also some levels deeper: orjson reads 1024 levels, and writes 254."""
+    try:
+        orjson.dumps([[[[value]]]])
+    except orjson.JSONEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,7 +286,7 @@ def test_foreign_tool_ids_stay_matched(foreign):
         ({"thinking": {"type": "disabled"}}, {"chat_template_kwargs": {"enable_thinking": False}}),
         (
             {"thinking": {"type": "enabled", "budget_tokens": 2048}},
-            {"chat_template_kwargs": {"enable_thinking": True}},
+            {"chat_template_kwargs": {"enable_thinking": True}, "thinking_budget_tokens": 2048},
         ),
         ({"thinking": {"type": "adaptive"}}, {"chat_template_kwargs": {"enable_thinking": True}}),
         (
@@ -387,6 +387,7 @@ def test_the_request_is_left_as_it_is():
         ({"stop_sequences": [""]}, "stop_sequences.0"),
         ({"stream": "yes"}, "stream"),
         ({"thinking": {"type": "deep"}}, "thinking.type"),
+        ({"thinking": {"type": "enabled", "budget_tokens": "all"}}, "thinking.budget_tokens"),
         ({"output_config": {"effort": "huge"}}, "output_config.effort"),
         ({"output_config": {"format": {"type": "xml"}}}, "output_config.format.type"),
         ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
@@ -405,6 +406,28 @@ def test_a_body_that_is_no_object(wrong):
     """A body that is no JSON object is a 400 as well."""
     with pytest.raises(CortexError, match=r"the request body: .*an object"):
         to_chat(wrong)
+
+
+def nested(depth):
+    value: object = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("depth", [200, *range(235, 265), 900])
+@pytest.mark.parametrize("field", ["metadata", "tools"])
+def test_deep_nesting(depth, field):
+    """A request that could be read but not be passed on is refused, wherever it is nested."""
+    value = nested(depth)
+    change = {"metadata": value} if field == "metadata" else {"tools": [TOOL | {"input_schema": {"x": value}}]}
+    try:
+        chat = to_chat(body(**change))
+    except CortexError as error:
+        assert depth > 240
+        assert "nested too deeply" in error.message  # noqa: PT017
+    else:
+        assert orjson.dumps(chat)
 
 
 JSON = st.recursive(

@@ -11,6 +11,7 @@ from cortex.wire.anthropic.ids import new_message_id, tool_use_id
 from cortex.wire.chat.answer import read_answer
 from cortex.wire.chat.deltas import Usage, malformed
 from cortex.wire.chat.turn import Part
+from cortex.wire.fields import can_be_sent
 
 Block = dict[str, Any]
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
@@ -71,8 +72,8 @@ def tool_input(part: Part, arguments: str, *, cut: bool) -> dict[str, Any]:
         value = orjson.loads(arguments)
     except orjson.JSONDecodeError:
         value = {} if cut else None
-    if not isinstance(value, dict):
-        raise malformed(f"the arguments of its call of '{part.name}' are no JSON object")
+    if not isinstance(value, dict) or not can_be_sent(value):
+        raise malformed(f"the arguments of its call of '{part.name}' are no JSON object that can be passed on")
     return value
 
 

@@ -133,13 +133,18 @@ def _document(block: Value) -> list[Part]:
     if kind == "text":
         return [*head, text_part(source["data"].text())]
     if kind == "content":
-        return [*head, *(part for inner, each in _blocks(source["content"]) for part in _parts(inner, each))]
+        return [*head, *_inner(source["content"])]
     raise source.refused(f"a document of source type '{kind}' (a PDF or a file) cannot be read here; send its text")
 
 
 def _search_result(block: Value) -> list[Part]:
     head = [text_part(block[field].text()) for field in ("title", "source")]
-    return [*head, *(part for kind, each in _blocks(block["content"]) for part in _parts(kind, each))]
+    return [*head, *_inner(block["content"])]
+
+
+def _inner(content: Value) -> list[Part]:
+    """Text and images inside a block: nothing nests deeper."""
+    return [part for kind, block in _blocks(content) if kind in ("text", "image") for part in _parts(kind, block)]
 
 
 def _tool_reference(block: Value) -> list[Part]:

@@ -4,7 +4,8 @@ What decides about thinking is the model's chat template, through `enable_thinki
 
     thinking absent                             nothing is sent: the template's own default
     {"type": "disabled"}                        false
-    {"type": "enabled" | "adaptive", …}         true; the model decides how long (`budget_tokens` is not enforced)
+    {"type": "enabled", "budget_tokens": n}     true, and `thinking_budget_tokens`, which llama.cpp enforces
+    {"type": "adaptive"}                        true; the model decides how long
     output_config.effort                        `reasoning_effort`: low, medium or high (xhigh and max are high)
 
 `max_tokens` is passed as it is: whoever knows the model's context bounds it. `stream_options` asks for the usage that
@@ -19,7 +20,7 @@ from typing import Any
 from cortex.wire.anthropic.content import messages_of
 from cortex.wire.anthropic.tools import tools_of
 from cortex.wire.chat.deltas import STOP_WORD_WANTED
-from cortex.wire.fields import Value
+from cortex.wire.fields import Value, request_of
 
 _EFFORT = {"xhigh": "high", "max": "high"}
 _THINKING = ("enabled", "adaptive", "between_tools")
@@ -27,13 +28,13 @@ _THINKING = ("enabled", "adaptive", "between_tools")
 
 def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
     """The chat completions body that says the same. Raises CortexError 400 naming the field. `body` is left as it is."""
-    request = Value(body)
+    request = request_of(body)
     return _prompt(request) | {"max_tokens": request["max_tokens"].integer(1)} | _sampling(request) | _stream(request)
 
 
 def count_to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
     """A count_tokens request: the chat completions body whose rendered prompt is to be counted."""
-    return _prompt(Value(body))
+    return _prompt(request_of(body))
 
 
 def _prompt(request: Value) -> dict[str, Any]:
@@ -51,7 +52,10 @@ def _thinking(thinking: Value) -> dict[str, Any]:
     if not thinking.given:
         return {}
     kind = thinking["type"].one_of(*_THINKING, "disabled")
-    return {"chat_template_kwargs": {"enable_thinking": kind in _THINKING}}
+    fields: dict[str, Any] = {"chat_template_kwargs": {"enable_thinking": kind in _THINKING}}
+    if kind == "enabled" and thinking["budget_tokens"].given:
+        fields["thinking_budget_tokens"] = thinking["budget_tokens"].integer(1)
+    return fields
 
 
 def _output(request: Value) -> dict[str, Any]:

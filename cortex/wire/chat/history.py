@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Part = dict[str, Any]
@@ -40,64 +40,70 @@ class ToolCall:
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
 
 
+@dataclass(slots=True)
+class _Turn:
+    """A message before it is rendered: joined at its end once, however many pieces it has."""
+
+    role: str
+    parts: list[Part] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    call_id: str | None = None
+
+    def rendered(self) -> Message:
+        only_calls = self.calls and not self.parts
+        message: Message = {"role": self.role, "content": None if only_calls else content_of(self.parts)}
+        if self.call_id is not None:
+            message["tool_call_id"] = self.call_id
+        if self.reasoning:
+            message["reasoning_content"] = _LINE.join(self.reasoning)
+        if self.calls:
+            message["tool_calls"] = [call.rendered() for call in self.calls]
+        return message
+
+
 class History:
     """Messages in their order. What the assistant says in a row is one message; `join_users`: the same holds for the user."""
 
     def __init__(self, *, join_users: bool) -> None:
         self._join_users = join_users
-        self._messages: list[Message] = []
-        self._user_parts: list[Part] = []  # of the last message, while it is the user's
-        self._reasoning = ""  # until the assistant's message that it led to
+        self._turns: list[_Turn] = []
+        self._reasoning: list[str] = []  # until the assistant's message that it led to
 
     def __len__(self) -> int:
-        return len(self._messages)
+        return len(self._turns)
 
     def user(self, parts: Sequence[Part]) -> None:
-        if not parts:
-            return
-        self._reasoning = ""
-        if self._join_users and self._last("user") is not None:
-            self._messages.pop()
-            self._user_parts += parts
-        else:
-            self._user_parts = list(parts)
-        self._messages.append({"role": "user", "content": content_of(self._user_parts)})
+        if parts:
+            self._turn("user", join=self._join_users).parts += parts
 
     def tool(self, call_id: str, parts: Sequence[Part]) -> None:
         """What a tool answered."""
-        self._reasoning = ""
-        self._messages.append({"role": "tool", "tool_call_id": call_id, "content": content_of(parts)})
+        turn = self._turn("tool", join=False)
+        turn.call_id = call_id
+        turn.parts += parts
 
     def reasoning(self, text: str) -> None:
         """What the assistant thought before its next message; alone it is none."""
-        self._reasoning = _joined(self._reasoning, text)
+        self._reasoning.append(text)
 
     def assistant(self, texts: Sequence[str] = (), calls: Sequence[ToolCall] = ()) -> None:
         if not (texts or calls or self._reasoning):
             return
-        message = self._last("assistant")
-        if message is None:
-            self._messages.append(message := {"role": "assistant", "content": None})
-        if self._reasoning:
-            message["reasoning_content"] = _joined(message.get("reasoning_content", ""), self._reasoning)
-            self._reasoning = ""
-        if texts:
-            message["content"] = _joined(message["content"] or "", _LINE.join(texts))
-        if calls:
-            message.setdefault("tool_calls", []).extend(call.rendered() for call in calls)
+        reasoning = self._reasoning
+        turn = self._turn("assistant", join=True)
+        turn.reasoning += reasoning
+        turn.parts += map(text_part, texts)
+        turn.calls += calls
 
-    def _last(self, role: str) -> Message | None:
-        last = self._messages[-1] if self._messages else None
-        return last if last is not None and last["role"] == role else None
+    def _turn(self, role: str, *, join: bool) -> _Turn:
+        """The turn to add to: the last, if it may be joined and is of this role, else a new one."""
+        self._reasoning = []
+        if not (join and self._turns and self._turns[-1].role == role):
+            self._turns.append(_Turn(role))
+        return self._turns[-1]
 
     def messages(self, system: Sequence[str]) -> list[Message]:
         """All of them, after one system message that has every text of `system`."""
-        for message in self._messages:
-            if message["content"] is None and "tool_calls" not in message:
-                message["content"] = ""
         head = [{"role": "system", "content": PARAGRAPH.join(system)}] if system else []
-        return [*head, *self._messages]
-
-
-def _joined(before: str, text: str) -> str:
-    return f"{before}{_LINE}{text}" if before else text
+        return [*head, *(turn.rendered() for turn in self._turns)]

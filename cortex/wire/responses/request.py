@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cortex.wire.fields import Value
+from cortex.wire.fields import Value, request_of
 from cortex.wire.responses.items import messages_of
 from cortex.wire.responses.tools import tools_of
 
@@ -21,7 +21,7 @@ _NOT_STORED = "chained_conversation_not_supported"
 
 def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
     """The chat completions body that says the same. Raises CortexError 400 naming the field. `body` is left as it is."""
-    request = Value(body)
+    request = request_of(body)
     _refuse(request)
     return {
         "model": request["model"].name(),
