@@ -7,13 +7,19 @@ context = 8192
 
 [aliases]
 "small" = "unsloth/Qwen3-0.6B-GGUF"
+"any" = ["unsloth/Qwen3-0.6B-GGUF", "org/other"]
+
+[resident]
+models = ["unsloth/Qwen3-0.6B-GGUF"]
 """
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cortex.config.loader import Section
 from cortex.wire.fleet import LoadRequest, LoadSettings
@@ -47,12 +53,19 @@ class Profile(LoadSettings, Section):
     vram_mb: int | None = Field(None, gt=0)
     min_devices: int = Field(1, ge=0)
     min_device_vram_mb: int | None = Field(None, gt=0)
+    min_context: int | None = Field(None, ge=256)  # where `context` does not fit, it may be loaded with as little
     pinned_on: tuple[str, ...] = ()
     residency_priority: int | None = Field(None, ge=0)
     cost: Cost | None = None
     limit: ProfileLimit | None = None
     capabilities: tuple[str, ...] = ()
     display_name: str | None = None
+
+    @model_validator(mode="after")
+    def _contexts_agree(self) -> Self:
+        if self.min_context and self.context and self.min_context > self.context:
+            raise ValueError(f"min_context: {self.min_context} is above context, {self.context}")
+        return self
 
     @property
     def priority(self) -> int:
@@ -80,29 +93,63 @@ class Profile(LoadSettings, Section):
         )
 
 
+class Resident(Section):
+    """`[resident]`: what is to be in memory whenever nobody needs the room for something else.
+
+    idle_secs  how long what stands in the way must have been idle before it leaves for a resident model
+    """
+
+    models: tuple[str, ...] = ()
+    idle_secs: float = Field(300.0, ge=0)
+
+
+def _list(target: Any) -> Any:
+    return [target] if isinstance(target, str) else target
+
+
+Targets = Annotated[tuple[str, ...], BeforeValidator(_list), Field(min_length=1)]
+
+
 class Catalogue(Section):
-    """The whole file. Aliases are flat: the target is a concrete id, never another alias."""
+    """The whole file. Aliases are flat: a target is a concrete id, never another alias.
+
+    Of several targets the first is meant; the others stand in for it where a client asks for whatever is warm.
+    """
 
     models: tuple[Profile, ...] = ()
-    aliases: dict[str, str] = Field(default_factory=dict)
+    aliases: dict[str, Targets] = Field(default_factory=dict)
+    resident: Resident = Resident()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         ids = [profile.id for profile in self.models]
         if twice := {model_id for model_id in ids if ids.count(model_id) > 1}:
             raise ValueError(f"models: '{min(twice)}' is listed twice")
-        if chained := [alias for alias, target in self.aliases.items() if target in self.aliases]:
-            raise ValueError(
-                f"aliases.{chained[0]}: points at the alias '{self.aliases[chained[0]]}'; an alias must name a model id"
-            )
+        chained = [(alias, target) for alias, targets in self.aliases.items() for target in targets]
+        for alias, target in chained:
+            if target in self.aliases:
+                raise ValueError(f"aliases.{alias}: points at the alias '{target}'; an alias must name a model id")
         return self
 
     def resolve(self, model: str) -> str:
-        """The concrete id of an alias; any other name is itself."""
-        return self.aliases.get(model, model)
+        """The concrete id of an alias, its first target; any other name is itself."""
+        return self.targets(model)[0]
+
+    def targets(self, model: str) -> tuple[str, ...]:
+        """What an alias may mean, best first; any other name is itself."""
+        return self.aliases.get(model) or (model,)
 
     def profile(self, model_id: str) -> Profile | None:
-        return next((profile for profile in self.models if profile.id == model_id), None)
+        return self._profiles.get(model_id)
+
+    @cached_property
+    def _profiles(self) -> Mapping[str, Profile]:
+        return {profile.id: profile for profile in self.models}
+
+    def priority(self, model_id: str) -> int:
+        profile = self._profiles.get(model_id)
+        return profile.priority if profile else DEFAULT_PRIORITY
 
     def aliases_of(self, model_id: str) -> tuple[str, ...]:
-        return tuple(sorted(alias for alias, target in self.aliases.items() if target == model_id))
+        """The names that mean this model."""
+        return tuple(sorted(alias for alias, targets in self.aliases.items() if targets[0] == model_id))

@@ -132,10 +132,11 @@ async def _metrics(metrics: Metrics, _request: Request) -> HTTPResponse:
 def _warn_of_dangling_aliases(catalogue: Catalogue) -> None:
     """An alias may name a model without a profile, when a neuron has its file; more often it is a typo."""
     known = {profile.id for profile in catalogue.models}
-    for alias, target in catalogue.aliases.items():
-        if target not in known:
-            log.warning(
-                "alias '%s' names '%s', which has no profile: it works only where a neuron has that model",
-                alias,
-                target,
-            )
+    for alias, targets in catalogue.aliases.items():
+        for target in targets:
+            if target not in known:
+                log.warning(
+                    "alias '%s' names '%s', which has no profile: it works only where a neuron has that model",
+                    alias,
+                    target,
+                )

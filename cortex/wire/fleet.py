@@ -110,6 +110,7 @@ class Health(Wire):
     memory_free_mb: int | None = None  # host memory that a model could still take
     disk_free_mb: int | None = None
     draining: bool = False
+    time: float | None = None  # the neuron's clock, by which `last_used` is to be read
 
 
 # ---- GET /models
@@ -121,7 +122,12 @@ class Limit(Wire):
 
 
 class ModelEntry(Wire):
-    """One element of `GET /models`. `vram_used_mb` is what the engine really holds: GPU memory, or host memory without a GPU."""
+    """One element of `GET /models`. `vram_used_mb` is what the engine really holds: GPU memory, or host memory without a GPU.
+
+    vram_measured_mb    what it held when it ran here last; None: it never did
+    estimate_context    tokens of context that `vram_estimate_mb` counts with
+    kv_bytes_per_token  what each token more or less of context changes, as f16
+    """
 
     id: str
     harness: str = "unknown"
@@ -129,12 +135,16 @@ class ModelEntry(Wire):
     devices: tuple[int, ...] = ()
     vram_used_mb: int | None = None
     vram_estimate_mb: int | None = None
+    vram_measured_mb: int | None = None
+    estimate_context: int | None = None
+    kv_bytes_per_token: float | None = None
     quant: str | None = None
     size_bytes: int | None = None
     context_length: int | None = None
     capabilities: tuple[str, ...] = ()
     limit: Limit | None = None
     last_used: float | None = None
+    ttl: float | None = None  # idle seconds before it is to be unloaded
     job_id: str | None = None
     error: str | None = None
 
@@ -196,6 +206,7 @@ class LoadSettings(Wire):
     tensor_split: tuple[float, ...] | None = None
     split_mode: Literal["none", "layer", "row"] | None = None
     main_gpu: int | None = None
+    server_args: tuple[str, ...] | None = None  # for an external llama-server, as they are
 
 
 class LoadRequest(LoadSettings):

@@ -153,6 +153,9 @@ def test_a_load_that_does_not_fit_is_refused_with_the_numbers(models_dir):
             assert (answer.status_code, error["code"]) == (503, "insufficient_vram")
             assert error["required_mb"] > error["free_mb"] > 0
             assert "retry-after" in answer.headers
+            begun = await neuron.load(DEMO_MODEL | {"wait": False})
+            job = await neuron.get(f"/jobs/{begun.json()['job']['id']}?wait=20")
+            assert job["error"]["required_mb"] == error["required_mb"]
 
     asyncio.run(scenario())
 

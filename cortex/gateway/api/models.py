@@ -55,7 +55,9 @@ def model_entries(
             feasible_on = sorted({node.name for node in able if node.ready} | set(places))
             entries[model_id] = _entry(model_id, profile, places, feasible_on, catalogue, created)
     mirrors = [
-        entries[target] | {"id": alias} for alias, target in sorted(catalogue.aliases.items()) if target in entries
+        entries[targets[0]] | {"id": alias}
+        for alias, targets in sorted(catalogue.aliases.items())
+        if targets[0] in entries
     ]
     return [*entries.values(), *mirrors]
 

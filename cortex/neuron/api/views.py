@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from cortex.neuron.models.loading import Loader
@@ -41,6 +42,7 @@ def health(loader: Loader, registry: Registry, activation: Activation, *, uptime
         memory_free_mb=_free_mb(loader),
         disk_free_mb=loader.hardware.disk_free_mb,
         draining=registry.closed,
+        time=time.time(),
     ).model_dump()
 
 
@@ -61,6 +63,7 @@ def _of_slot(slot: Slot) -> ModelEntry:
         harness=slot.request.harness,
         status=slot.status,
         last_used=slot.last_used,
+        ttl=slot.request.ttl,
         job_id=slot.job.snapshot.id,
         error=slot.error.message if slot.error else None,
     )
@@ -72,6 +75,7 @@ def _of_slot(slot: Slot) -> ModelEntry:
             "devices": loaded.devices,
             "vram_used_mb": loaded.memory_mb,
             "vram_estimate_mb": loaded.estimate_mb,
+            "estimate_context": loaded.spec.context,
             "quant": loaded.model.quant,
             "size_bytes": loaded.model.size_bytes,
             "context_length": loaded.spec.context,
@@ -81,13 +85,23 @@ def _of_slot(slot: Slot) -> ModelEntry:
 
 
 def _on_disk(loader: Loader, model: LocalModel) -> ModelEntry:
-    return ModelEntry(
+    entry = ModelEntry(
         id=model.id,
         harness=loader.harness_name_for(model) or "unknown",
         status=ModelStatus.unloaded,
         quant=model.quant,
         size_bytes=model.size_bytes,
-        vram_estimate_mb=loader.estimate_mb(model),
+    )
+    forecast = loader.forecast(model)
+    if forecast is None:
+        return entry
+    return entry.model_copy(
+        update={
+            "vram_estimate_mb": forecast.estimate_mb,
+            "vram_measured_mb": forecast.measured_mb,
+            "estimate_context": forecast.context,
+            "kv_bytes_per_token": forecast.kv_bytes_per_token,
+        }
     )
 
 

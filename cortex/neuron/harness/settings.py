@@ -72,6 +72,12 @@ def resolve(
 
 
 def _check(settings: LoadSettings) -> None:
+    if settings.server_args:
+        raise errors.invalid_request(
+            "server_args are for an external llama-server; the built-in engine takes none: leave them out",
+            code="unsupported_setting",
+            param="server_args",
+        )
     if settings.flash_attention == "off" and settings.kv_type not in (None, *_FULL_TYPES):
         raise errors.invalid_request(
             f"kv_type '{settings.kv_type}' needs flash attention, which is off; use one of {', '.join(_FULL_TYPES)}",

@@ -49,7 +49,13 @@ class JobRecord:
         described = (
             None
             if error is None
-            else {"message": error.message, "type": error.type, "code": error.code, "status": error.status}
+            else {
+                "message": error.message,
+                "type": error.type,
+                "code": error.code,
+                "status": error.status,
+                **error.extras,  # a gateway plans again with the numbers of a refusal
+            }
         )
         self.update(
             stage=JobStage.failed if error else JobStage.done,

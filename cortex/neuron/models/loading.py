@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cortex import errors
@@ -21,13 +21,13 @@ from cortex.neuron.engine.spec import EngineSpec
 from cortex.neuron.hardware.watch import HardwareWatch
 from cortex.neuron.harness import choice
 from cortex.neuron.harness.base import Harness, HostShare, ModelFiles
-from cortex.neuron.harness.settings import PROMPT_CACHE_SHARE
-from cortex.neuron.models.estimate import estimate_memory, fit_context
+from cortex.neuron.harness.settings import PROMPT_CACHE_MAX_MB, PROMPT_CACHE_SHARE
+from cortex.neuron.models.estimate import estimate_memory, fit_context, kv_bytes_per_token
 from cortex.neuron.models.fit import DeviceChoice, Memory, choose_devices, refusal
 from cortex.neuron.models.jobs import JobRecord
 from cortex.neuron.models.ledger import Ledger, Promise
 from cortex.neuron.models.library import Library
-from cortex.neuron.models.measured import MeasuredMemory, key_of, state_directory
+from cortex.neuron.models.measured import MeasuredMemory, file_key, key_of, state_directory
 from cortex.neuron.models.source import Hub, LocalModel, NeedsFetch, resolve
 from cortex.wire.fleet import JobStage, LoadRequest, ModelStatus
 
@@ -54,6 +54,20 @@ class Loaded:
     def memory_mb(self) -> int | None:
         """What the engine really holds, MiB."""
         return self.engine.memory_mb()
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a model on disk would take of memory, MiB, when it is loaded with `context` tokens.
+
+    measured_mb         what it held when it ran last; None: it never did
+    kv_bytes_per_token  what each token more or less of context changes, as f16
+    """
+
+    estimate_mb: int
+    measured_mb: int | None
+    context: int
+    kv_bytes_per_token: float
 
 
 class Loader:
@@ -102,6 +116,7 @@ class Loader:
         held_mb = loaded.memory_mb
         await loaded.engine.stop()
         self.ledger.release(loaded.promise)
+        await self.hardware.refresh()  # whoever made room reads it next
         if held_mb is not None and not loaded.devices:
             await asyncio.to_thread(self._measured.put, loaded.memory_key, held_mb)
 
@@ -147,7 +162,7 @@ class Loader:
         host = HostShare(
             cores=self.hardware.facts.cpu_cores,
             devices=devices,
-            memory_free_mb=self.hardware.memory_free_mb,
+            memory_free_mb=self.ledger.free().free_mb,  # of what the operator lets models take
             fitting_context=_fitting_context(request, model, files, memory, on_gpu=bool(devices)),
             max_in_flight=request.max_in_flight or self._config.admission.max_in_flight,
         )
@@ -188,14 +203,18 @@ class Loader:
             )
         return found
 
-    def estimate_mb(self, model: LocalModel) -> int | None:
-        """What a model on disk would need, loaded without a wish: measured last time, else estimated. None: nothing here serves it."""
+    def forecast(self, model: LocalModel) -> Forecast | None:
+        """What a model on disk would need, loaded without a wish. None: nothing here serves it."""
         harness = next((each for each in self.harnesses.values() if each.cannot_serve(model.header) is None), None)
         if harness is None:
             return None
         spec = self._spec(LoadRequest(model_id=model.id), model, harness, (), Memory(None))
-        key = key_of(model, spec, devices=0, build=harness.version())
-        return self._measured.get(key) or _needed_mb(model, spec)
+        return Forecast(
+            estimate_mb=_with_cache(_needed_mb(model, replace(spec, prompt_cache_mb=0))),
+            measured_mb=self._measured.latest(file_key(model)),
+            context=spec.context,
+            kv_bytes_per_token=kv_bytes_per_token(model.header, "f16"),
+        )
 
     # ---- ⑥
 
@@ -253,6 +272,11 @@ def _needed_mb(model: LocalModel, spec: EngineSpec) -> int:
         extra_bytes=extra,
     )
     return estimate.total_mb + cache_mb
+
+
+def _with_cache(need_mb: int) -> int:
+    """What has to be free for a model that needs `need_mb`: the prompt cache takes its share of what is free."""
+    return need_mb + min(PROMPT_CACHE_MAX_MB, need_mb // (PROMPT_CACHE_SHARE - 1) + 1)
 
 
 def _extra_bytes(*files: Path | None) -> int:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def key_of(model: LocalModel, spec: EngineSpec, *, devices: int, build: str | None) -> str:
-    """One line of words, for people who look into the file."""
+    """One line of words, for people who look into the file; the file's own come first."""
     settings = (
         spec.context,
         spec.parallel,
@@ -33,9 +33,12 @@ def key_of(model: LocalModel, spec: EngineSpec, *, devices: int, build: str | No
         spec.split_mode or "layer",
     )
     extras = (Path(spec.mmproj).name if spec.mmproj else "-", Path(spec.draft).name if spec.draft else "-")
-    return " ".join(
-        map(str, (model.path.name, model.size_bytes, *settings, *extras, f"{devices}gpu", spec.harness, build))
-    )
+    return " ".join(map(str, (file_key(model), *settings, *extras, f"{devices}gpu", spec.harness, build)))
+
+
+def file_key(model: LocalModel) -> str:
+    """The part of a key that names the file."""
+    return f"{model.path.name} {model.size_bytes}"
 
 
 class MeasuredMemory:
@@ -47,6 +50,11 @@ class MeasuredMemory:
 
     def get(self, key: str) -> int | None:
         return self._figures.get(key)
+
+    def latest(self, file: str) -> int | None:
+        """What the model of this `file_key` took last, with whichever settings."""
+        prefix = file + " "
+        return next((self._figures[key] for key in reversed(self._figures) if key.startswith(prefix)), None)
 
     def put(self, key: str, mb: int) -> None:
         """Remember the latest figure. Blocks for a small write; call it from a thread."""

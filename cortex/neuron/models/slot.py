@@ -103,6 +103,7 @@ class Slot:
             if self._after:  # the same model is still leaving: two engines for one slot must never be
                 await asyncio.wait([self._after])
             await self._become_loaded()
+            self.last_used = time.time()  # somebody asked for it: what nobody used since is older
             self.job.finish()
         except CortexError as error:
             self._fail(error)

@@ -103,7 +103,12 @@ def test_settings_win(decide):
 
 
 @pytest.mark.parametrize(
-    ("settings", "param"), [({"main_gpu": 1}, "main_gpu"), ({"kv_type": "q8_0", "flash_attention": "off"}, "kv_type")]
+    ("settings", "param"),
+    [
+        ({"main_gpu": 1}, "main_gpu"),
+        ({"kv_type": "q8_0", "flash_attention": "off"}, "kv_type"),
+        ({"server_args": ("--mlock",)}, "server_args"),
+    ],
 )
 def test_contradictions_are_refused(settings, param, decide):
     """Settings that cannot hold together are an error that names the field, before any process is started."""

@@ -28,6 +28,14 @@ def test_the_oldest_figures_are_forgotten(tmp_path, monkeypatch):
     assert [memory.get(key) for key in ("a", "b", "c")] == [1, None, 1]
 
 
+def test_the_latest_figure_of_a_file_is_known_whatever_its_settings():
+    """A plan made elsewhere knows the file, not yet the settings; a longer name with the same beginning is another file."""
+    memory = MeasuredMemory(None)
+    for key, mb in (("a.gguf 10 4096", 1), ("a.gguf 10 8192", 2), ("a.gguf 100 8192", 3)):
+        memory.put(key, mb)
+    assert [memory.latest(file) for file in ("a.gguf 10", "a.gguf 100", "a.gguf 1")] == [2, 3, None]
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"a": "x"}', b"\xff"])
 def test_a_file_that_cannot_be_read_is_begun_anew(tmp_path, content):
     """A cut or foreign file is an empty memory."""
@@ -57,6 +65,10 @@ def test_the_next_load_counts_on_what_the_last_one_took(models_dir, tmp_path):
                 (entry,) = await neuron.get("/models")
                 figures.append((entry["vram_estimate_mb"], entry["vram_used_mb"]))
                 await neuron.http.post("/models/unload", json={"model_id": SCRIPTED})
+                on_disk = {entry["id"]: entry for entry in await neuron.get("/models?all=true")}
+                measured_mb = on_disk[SCRIPTED]["vram_measured_mb"]
+                assert abs(measured_mb - figures[-1][1]) <= 2
+                assert on_disk[SCRIPTED]["kv_bytes_per_token"] > 0
         (_, first_used), (second_estimate, _) = figures
         assert abs(second_estimate - first_used) <= 2  # the engine may grow by a page between reading and end
 
