@@ -5,8 +5,14 @@ Chunked reads, not mmap: a file that shrinks while it is mapped kills the proces
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import stat
 import struct
+from collections.abc import Iterator
 from io import FileIO
+from pathlib import Path
 
 CHUNK = 1 << 18  # bytes read at once; a header without a vocabulary is smaller
 MAX_TEXT = 1 << 20  # bytes of a text that is kept; chat templates have 1 to 60 KiB
@@ -23,12 +29,31 @@ class GGUFError(Exception):
         self.offset = offset
 
 
-class Cursor:
-    """A position in `file` (regular, unbuffered, `size` bytes) that only moves forward."""
+@contextlib.contextmanager
+def opened(path: Path, error: type[GGUFError] = GGUFError) -> Iterator[tuple[FileIO, int]]:
+    """The regular file at `path` and its size in bytes. What the operating system says against it is an `error`."""
+    try:
+        with io.FileIO(str(path), opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise error("it is no regular file")
+            yield file, status.st_size
+    except OSError as refused:
+        raise error(f"it cannot be read: {refused.strerror or refused}") from refused
 
-    def __init__(self, file: FileIO, size: int) -> None:
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opening a FIFO that somebody named x.gguf would otherwise wait for its writer for ever."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+class Cursor:
+    """A position in `file` (regular, unbuffered, `size` bytes) that only moves forward. Its failures are of the kind `error`."""
+
+    def __init__(self, file: FileIO, size: int, error: type[GGUFError] = GGUFError) -> None:
         self._file = file
         self._size = size
+        self._error = error
         self._buffer = b""
         self._start = 0  # the file offset of the buffer's first byte
         self._at = 0  # position in the buffer; may lie behind its end after a skip
@@ -44,7 +69,7 @@ class Cursor:
         return self._size - self.offset
 
     def fail(self, message: str) -> GGUFError:
-        return GGUFError(message, min(self.offset, self._size))
+        return self._error(message, min(self.offset, self._size))
 
     def take(self, count: int, what: str) -> bytes:
         """The next `count` bytes. Callers bound `count`; this only knows the file's end."""
@@ -73,7 +98,7 @@ class Cursor:
         start = self.offset
         length = self.u64(f"the length of {what}")
         if length > limit:
-            raise GGUFError(f"{what} claims {length} bytes, and at most {limit} are accepted", start)
+            raise self._error(f"{what} claims {length} bytes, and at most {limit} are accepted", start)
         return self.take(length, what).decode(errors="replace")
 
     def skip_text(self, what: str) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cortex.neuron.gguf.cursor import Cursor, GGUFError
+from cortex.neuron.gguf.cursor import Cursor, GGUFError, opened
 from cortex.neuron.gguf.facts import MAX_LAYERS, Facts, read_facts
 from cortex.neuron.gguf.tables import FILE_TYPES
 from cortex.neuron.gguf.tensors import Tensors, read_tensors
@@ -57,6 +54,7 @@ class Header:
     full_attention_interval    every n-th layer attends, the others are recurrent (Qwen3-Next and its kin)
     classifies     the model ends in a classifier: it ranks
     tensor_bytes   bytes of this file's tensors; the file's own when a tensor has a type that is not known here
+    container      "gguf", or the format of before: "ggml", "ggmf", "ggjt", "ggcc" (see `cortex.neuron.ggml`)
     """
 
     version: int
@@ -85,6 +83,11 @@ class Header:
     tensor_count: int
     tensor_bytes: int
     file_bytes: int
+    container: str = "gguf"
+
+    @property
+    def is_legacy(self) -> bool:
+        return self.container != "gguf"
 
     @property
     def is_mmproj(self) -> bool:
@@ -116,19 +119,8 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """Read the header of the GGUF file at `path`. Blocks (some ms for a large vocabulary); raises GGUFError, nothing else."""
-    try:
-        with io.FileIO(str(path), opener=_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise GGUFError("it is no regular file")
-            return _read(Cursor(file, status.st_size), status.st_size)
-    except OSError as error:
-        raise GGUFError(f"it cannot be read: {error.strerror or error}") from error
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Opening a FIFO that somebody named x.gguf would otherwise wait for its writer for ever."""
-    return os.open(path, flags | os.O_NONBLOCK)
+    with opened(path) as (file, size):
+        return _read(Cursor(file, size), size)
 
 
 def _read(cursor: Cursor, file_bytes: int) -> Header:

@@ -1,10 +1,9 @@
-"""The llama.cpp harness at the neuron: which files it takes, how its engines are set up, and what their server gets wrong."""
+"""The llama.cpp harness at the neuron: which files it takes, how its engines are set up, and what they may be asked."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,13 @@ from cortex import errors
 from cortex.errors import CortexError
 from cortex.neuron.engine.spec import EngineSpec, Mode
 from cortex.neuron.gguf import Header
+from cortex.neuron.harness import generation, unsupported
+from cortex.neuron.harness import llamacpp_errors as said
 from cortex.neuron.harness import requests as rules
 from cortex.neuron.harness import settings as defaults
-from cortex.neuron.harness.base import HostShare, ModelFiles
+from cortex.neuron.harness.answers.events import Fail
+from cortex.neuron.harness.base import HostShare, ModelFiles, Prepared
 from cortex.wire.fleet import LoadSettings
-
-_MAX_MESSAGE = 500  # characters of an engine's own words that are passed on
 
 
 class LlamaCpp:
@@ -33,6 +33,8 @@ class LlamaCpp:
             return None
 
     def cannot_serve(self, header: Header) -> str | None:
+        if header.is_legacy:
+            return f"it is a file of before GGUF ({header.container}), which llama.cpp reads no longer"
         if header.is_mmproj:
             return "it is the projector of a vision or audio model; load the model that it belongs to"
         if header.is_adapter:
@@ -74,24 +76,18 @@ class LlamaCpp:
         tools = ("tools",) if "tools" in (header.chat_template or "") else ()
         return ("chat", "completions", *tools, *(("vision",) if vision else ()))
 
-    def check_request(self, path: str, body: dict[str, Any], spec: EngineSpec) -> dict[str, Any]:
+    def prepare(self, path: str, body: dict[str, Any], spec: EngineSpec) -> Prepared:
         route = _ROUTES.get(path)
         if route is None:
-            return body
-        needed, check = route
-        if spec.mode != needed:
+            return Prepared(body)
+        if spec.mode != route.mode:
             raise _wrong_modality(path, spec)
-        check(body, spec)
-        return _mended(body, spec) if needed == "chat" else body
+        route.check(body, spec)
+        unsupported.refuse(body, route.unsupported)
+        return route.generation(_capped(body, spec), said.error_of) if route.generation else Prepared(body)
 
     def engine_error(self, status: int, body: bytes) -> CortexError:
-        error = _error_object(body)
-        if error is None:
-            return errors.upstream_failed(f"the engine answered with status {status} and no reason")
-        if error.get("type") == "exceed_context_size_error":
-            return errors.context_length_exceeded(error.get("n_prompt_tokens", 0), error.get("n_ctx", 0))
-        message = str(error.get("message") or f"the engine answered with status {status}")[:_MAX_MESSAGE]
-        return _known_error(message) or _by_status(status, message)
+        return said.error_answer(status, body)
 
 
 # ---- requests
@@ -103,12 +99,13 @@ def _check_chat(body: dict[str, Any], spec: EngineSpec) -> None:
     rules.check_fields(body, {**rules.CHAT, "n": rules.integer(1, spec.parallel)})
     if body.get("top_logprobs") and not body.get("logprobs"):
         raise rules.wrong("top_logprobs", "accompanied by logprobs = true")
-    rules.check_named_tool(body)
+    rules.check_tool_choice(body)
 
 
 def _check_completions(body: dict[str, Any], spec: EngineSpec) -> None:
     rules.check_present(body, "prompt")
     rules.check_fields(body, {**rules.COMPLETIONS, "n": rules.integer(1, spec.parallel)})
+    rules.check_echo(body, generation.prompts_of(body["prompt"]))
 
 
 def _check_embeddings(body: dict[str, Any], _spec: EngineSpec) -> None:
@@ -122,11 +119,21 @@ def _check_rerank(body: dict[str, Any], _spec: EngineSpec) -> None:
     rules.check_fields(body, rules.RERANK)
 
 
-_ROUTES: Mapping[str, tuple[Mode, Callable[[dict[str, Any], EngineSpec], None]]] = {
-    "/v1/chat/completions": ("chat", _check_chat),
-    "/v1/completions": ("chat", _check_completions),
-    "/v1/embeddings": ("embedding", _check_embeddings),
-    "/v1/rerank": ("rerank", _check_rerank),
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """A path of the engine. `generation`: how a request is put to it, where its answer is generated token by token."""
+
+    mode: Mode
+    check: Callable[[dict[str, Any], EngineSpec], None]
+    unsupported: unsupported.Table
+    generation: Callable[[dict[str, Any], Fail], Prepared] | None = None
+
+
+_ROUTES: Mapping[str, _Route] = {
+    "/v1/chat/completions": _Route("chat", _check_chat, unsupported.CHAT, generation.chat),
+    "/v1/completions": _Route("chat", _check_completions, unsupported.COMPLETIONS, generation.completions),
+    "/v1/embeddings": _Route("embedding", _check_embeddings, unsupported.EMBEDDINGS),
+    "/v1/rerank": _Route("rerank", _check_rerank, {}),
 }
 _SERVED: Mapping[Mode, str] = {
     "chat": "chat and completions",
@@ -146,7 +153,7 @@ def _wrong_modality(path: str, spec: EngineSpec) -> CortexError:
     )
 
 
-def _mended(body: dict[str, Any], spec: EngineSpec) -> dict[str, Any]:
+def _capped(body: dict[str, Any], spec: EngineSpec) -> dict[str, Any]:
     """The operator's bound holds for every answer; the engine applies its own only where the request names none."""
     cap = spec.output_cap
     if cap is None:
@@ -155,77 +162,3 @@ def _mended(body: dict[str, Any], spec: EngineSpec) -> dict[str, Any]:
         field: cap for field in ("max_tokens", "max_completion_tokens", "n_predict") if (body.get(field) or 0) > cap
     }
     return {**body, **above} if above else body
-
-
-# ---- errors
-
-
-def _error_object(body: bytes) -> dict[str, Any] | None:
-    try:
-        error = json.loads(body).get("error")
-    except (ValueError, AttributeError):
-        return None
-    return error if isinstance(error, dict) else None
-
-
-def _template_failed(found: re.Match[str]) -> CortexError:
-    return errors.invalid_request(
-        f"the model's chat template does not take these messages: {found.group(1)}",
-        code="template_render_failed",
-        param="messages",
-        status=422,
-    )
-
-
-def _no_vision(found: re.Match[str]) -> CortexError:
-    return errors.invalid_request(
-        f"this model takes no {found.group(1)} input", code="vision_unsupported", param="messages"
-    )
-
-
-# What the engine says → what a client is to hear. It calls several of the caller's mistakes its own (500).
-_KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], CortexError]], ...] = (
-    (re.compile(r"^(\w+) input is not supported"), _no_vision),
-    (
-        re.compile(r"^input \((\d+) tokens\) is too large to process.*size: (\d+)\)"),
-        lambda found: errors.context_length_exceeded(int(found.group(1)), int(found.group(2))),
-    ),
-    (re.compile(r"Jinja Exception: (.*)"), _template_failed),
-    (
-        re.compile(r"^Failed to parse (messages|tools): (.*)", re.DOTALL),
-        lambda found: errors.invalid_request(
-            f"'{found.group(1)}' is not right: {found.group(2)}", param=found.group(1)
-        ),
-    ),
-    (
-        re.compile(r"^Field '(\w+)': (?:\[json\.exception[^\]]*\] )?(.*)"),
-        lambda found: errors.invalid_request(
-            f"'{found.group(1)}' is not right: {found.group(2)}", param=found.group(1)
-        ),
-    ),
-    (
-        re.compile(r"does not support (embeddings|reranking|chat|completion)"),
-        lambda found: errors.invalid_request(
-            f"this model was not loaded for {found.group(1)}", code="wrong_modality", param="model", status=422
-        ),
-    ),
-)
-
-
-def _known_error(message: str) -> CortexError | None:
-    for pattern, make in _KNOWN:
-        if found := pattern.search(message):
-            return make(found)
-    return None
-
-
-def _by_status(status: int, message: str) -> CortexError:
-    if status == 503:
-        return errors.unavailable(f"the model is not ready: {message}", retry_after=2)
-    if status in (404, 405):
-        return errors.not_found("the model's engine has no such endpoint")
-    if 400 <= status < 500:
-        return errors.invalid_request(message)
-    if status == 501:
-        return errors.invalid_request(message, code="unsupported_parameter")
-    return errors.upstream_failed(f"the engine failed: {message}", code="engine_failed")

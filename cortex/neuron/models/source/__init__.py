@@ -3,8 +3,8 @@
     local.py     LocalModel, and what a file's name says (quant, parts of a split model)
     group.py     files → models: parts together, projectors beside; pure
     ids.py       which model is called what; pure
-    folder.py    every *.gguf under models_dir
-    hf_cache.py  every *.gguf in the Hugging Face cache
+    folder.py    every *.gguf and *.bin under models_dir
+    hf_cache.py  every *.gguf and *.bin in the Hugging Face cache
     scanner.py   both, with a memory of headers
     resolve.py   id and quant → a local model, or what to fetch, or an error; pure
     variants.py  which variant a quant means; pure

@@ -1,4 +1,4 @@
-"""Every `*.gguf` under models_dir."""
+"""Every `*.gguf` and `*.bin` under models_dir."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from cortex.neuron.models.source.local import is_gguf, quant_in_name
+from cortex.neuron.models.source.local import may_be_model, quant_in_name
 
 _REPO_PART = re.compile(r"[A-Za-z0-9][\w.-]{0,95}")
 
 
 class Entry(NamedTuple):
-    """A file that calls itself GGUF, or a sentence about what is in its place."""
+    """A file that may be a model by its name, or a sentence about what is in its place."""
 
     path: Path
     label: str
@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     problem: str | None = None
 
 
-def gguf_files(models_dir: Path) -> Iterator[Entry]:
+def model_files(models_dir: Path) -> Iterator[Entry]:
     """The files below `models_dir` in the order of their names.
 
     A link to a file is the operator's word that this file is a model, wherever it is. A link to a folder is not followed,
@@ -36,7 +36,7 @@ def gguf_files(models_dir: Path) -> Iterator[Entry]:
         inside = Path(folder)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (_linked_folder(inside / name, models_dir) for name in folders if (inside / name).is_symlink())
-        yield from (_entry(inside / name, models_dir) for name in sorted(names) if is_gguf(name))
+        yield from (_entry(inside / name, models_dir) for name in sorted(names) if may_be_model(name))
     yield from (Entry(Path(str(error.filename)), "", problem=str(error)) for error in failed)
 
 

@@ -1,4 +1,4 @@
-"""Every `*.gguf` in the Hugging Face cache, and where that is.
+"""Every `*.gguf` and `*.bin` in the Hugging Face cache, and where that is.
 
 Layout (huggingface_hub, "Understand caching"): `models--org--repo/` with `snapshots/REVISION/…` of links into `blobs/`,
 and `refs/main`, which holds the revision that `main` was when it was last asked for. What is being downloaded has no
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cortex.neuron.models.source.folder import Entry
-from cortex.neuron.models.source.local import is_gguf
+from cortex.neuron.models.source.local import may_be_model
 
 _PREFIX = "models--"
 
@@ -39,7 +39,7 @@ def repo_folder(cache: Path, repo: str) -> Path:
     return cache / (_PREFIX + repo.replace("/", "--"))
 
 
-def gguf_files(cache: Path) -> Iterator[Entry]:
+def model_files(cache: Path) -> Iterator[Entry]:
     """The files of every repository, of its newest snapshot first. No cache is no problem."""
     if not cache.is_dir():
         return
@@ -72,5 +72,5 @@ def _snapshots(folder: Path) -> list[Path]:
 
 def _files(snapshot: Path, repo: str) -> Iterator[Entry]:
     for path in sorted(snapshot.rglob("*")):
-        if is_gguf(path.name) and path.is_file():  # a link whose blob was deleted is no file
+        if may_be_model(path.name) and path.is_file():  # a link whose blob was deleted is no file
             yield Entry(path, f"{repo}/{path.relative_to(snapshot).as_posix()}", repo)

@@ -24,7 +24,7 @@ def with_ids(models: Sequence[LocalModel]) -> tuple[list[LocalModel], list[str]]
         name = _name(model, variants)
         first = taken.setdefault(name, replace(model, id=name))
         if first.files != model.files and not _copies(first, model):
-            problems.append(f"{model.id}.gguf: another model has the id '{name}' already")
+            problems.append(f"{model.id}{model.path.suffix}: another model has the id '{name}' already")
     return list(taken.values()), problems
 
 

@@ -81,3 +81,8 @@ def without_quant(stem: str) -> str:
 def is_gguf(name: str) -> bool:
     """Whether a file name ends in `.gguf`. Hidden files are other programs' own."""
     return name.lower().endswith(".gguf") and not name.startswith(".")
+
+
+def may_be_model(name: str) -> bool:
+    """Also `.bin`, which files of before GGUF are called, and much else that is none: their first bytes tell."""
+    return name.lower().endswith((".gguf", ".bin")) and not name.startswith(".")

@@ -48,7 +48,7 @@ def resolve(
     Raises CortexError: 404 `model_not_found` with the nearest id, 422 `quant_not_found` with what there is.
     """
     listed = {model.id: model for model in models}
-    exact = listed.get(model_id) or listed.get(model_id.removesuffix(".gguf"))
+    exact = listed.get(model_id) or listed.get(model_id.removesuffix(".gguf").removesuffix(".bin"))
     if exact is not None and exact.id != exact.repo:
         return Resolved(exact, _other_quant(exact, quant))
     wanted = parse_repo(model_id)

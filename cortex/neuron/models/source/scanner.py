@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from cortex.neuron.gguf import GGUFError, Header, read_header
+from cortex.neuron.gguf import GGUFError, Header
+from cortex.neuron.modelfile import read_model_header
 from cortex.neuron.models.source import folder, hf_cache
 from cortex.neuron.models.source.folder import Entry
 from cortex.neuron.models.source.group import Found, Scan, group
@@ -28,8 +29,8 @@ class Scanner:
 
     def _entries(self) -> Iterator[tuple[Origin, Iterable[Entry]]]:
         if self._models_dir is not None:
-            yield "models_dir", folder.gguf_files(self._models_dir)
-        yield "hf_cache", hf_cache.gguf_files(self._hf_cache or hf_cache.default_cache())
+            yield "models_dir", folder.model_files(self._models_dir)
+        yield "hf_cache", hf_cache.model_files(self._hf_cache or hf_cache.default_cache())
 
 
 def scan_repo(cache: Path, repo: str) -> Scan:
@@ -52,7 +53,7 @@ def _readable(
                 header = None if entry.problem else headers.read(entry.path)
                 if isinstance(header, Header):
                     yield Found(entry.path, entry.label, entry.repo, origin, header)
-                else:
+                elif header or entry.problem:
                     problems.append(entry.problem or f"{entry.label}: {header}")
         except OSError as error:
             problems.append(f"{origin}: {error}")
@@ -62,10 +63,11 @@ class _Headers:
     """What was read of files that have not changed since: same path, time of change and size."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[Path, int, int], Header | GGUFError] = {}
+        self._known: dict[tuple[Path, int, int], Header | GGUFError | None] = {}
         self._seen: set[tuple[Path, int, int]] = set()
 
-    def read(self, path: Path) -> Header | GGUFError:
+    def read(self, path: Path) -> Header | GGUFError | None:
+        """None for a file of another kind, which only has a model's suffix."""
         try:
             status = path.stat()
         except OSError as error:
@@ -82,8 +84,8 @@ class _Headers:
         self._seen = set()
 
 
-def _header_or_error(path: Path) -> Header | GGUFError:
+def _header_or_error(path: Path) -> Header | GGUFError | None:
     try:
-        return read_header(path)
+        return read_model_header(path)
     except GGUFError as error:
         return error
