@@ -1,12 +1,13 @@
-"""`/v1/*`: a request is checked, waits for its model and a place there, and is relayed to the engine as the answer is made.
+"""`/v1/*`: a request waits for its model and a place there, is checked, and its answer passes as the engine makes it.
 
-A client that leaves, while queued, during prefill or in mid-answer, cancels this handler: the place is freed and the
+What its harness translates (chats and completions) is a stream at the engine, whatever the client asked for. A client that leaves, while queued, during prefill or in mid-answer, cancels this handler: the place is freed and the
 engine's connection closed, which ends the generation.
 """
 
 from __future__ import annotations
 
 import contextlib
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,9 @@ from cortex.net.errors import ConnectFailed, IdleTimeout, NetError
 from cortex.net.keepalive import open_with_keepalive
 from cortex.net.pool import Exchange, Pool
 from cortex.net.relay import relay
+from cortex.neuron.api.answer import answer
+from cortex.neuron.api.patience import Patience, Pulse, patience
+from cortex.neuron.harness.base import Translation
 from cortex.neuron.models.loading import Loaded
 from cortex.neuron.models.registry import Registry
 from cortex.neuron.models.slot import Slot
@@ -34,12 +38,13 @@ _WAITING = comment("waiting for the model")
 
 @dataclass(slots=True)
 class Call:
-    """One inference request on its way."""
+    """One inference request on its way. `translation` is there from when the engine was asked, if it needs one."""
 
     slot: Slot
     path: str
     body: dict[str, Any]
     raw: bytes
+    translation: Translation | None = None
 
     @property
     def stream(self) -> bool:
@@ -53,6 +58,7 @@ class InferenceApi:
         self._registry = registry
         self._pool = pool
         self._idle_timeout_s = idle_timeout_s
+        self._pulses: weakref.WeakKeyDictionary[Slot, Pulse] = weakref.WeakKeyDictionary()
 
     async def infer(self, request: Request) -> HTTPResponse | None:
         """Chat completions, completions, embeddings, rerank: the same path at the engine."""
@@ -69,35 +75,48 @@ class InferenceApi:
     async def _answer(self, call: Call, sink: web.SanicSink, stack: contextlib.AsyncExitStack) -> None:
         """Everything before the first byte may fail with a status; afterwards a stream ends with an error event."""
         try:
-            exchange, started = await self._open(call, sink, stack)
-            async with exchange:
-                if exchange.status != 200:
-                    raise await self._engine_error(call, exchange)
-                await relay(exchange, sink, started=started, observer=None, idle_timeout_s=self._idle_timeout_s)
+            async with patience(self._pulses.setdefault(call.slot, Pulse()), self._idle_timeout_s) as waiting:
+                exchange, started = await self._open(call, sink, stack, waiting)
+                async with exchange:
+                    await self._pass(call, exchange, sink, waiting, started=started)
         except NetError as error:
             await self._break_off(call, sink, await self._explain(call, error))
         except CortexError as error:
             await self._break_off(call, sink, error)
 
-    async def _open(self, call: Call, sink: web.SanicSink, stack: contextlib.AsyncExitStack) -> tuple[Exchange, bool]:
-        opening = self._open_engine(call, stack)
+    async def _pass(
+        self, call: Call, exchange: Exchange, sink: web.SanicSink, waiting: Patience, *, started: bool
+    ) -> None:
+        if exchange.status != 200:
+            raise await self._engine_error(call, exchange)
+        if call.translation:
+            await answer(exchange, sink, call.translation, waiting, started=started)
+        else:
+            await relay(exchange, sink, started=started, observer=None, idle_timeout_s=self._idle_timeout_s)
+
+    async def _open(
+        self, call: Call, sink: web.SanicSink, stack: contextlib.AsyncExitStack, waiting: Patience
+    ) -> tuple[Exchange, bool]:
+        opening = self._open_engine(call, stack, waiting)
         if call.stream:
             return await open_with_keepalive(opening, sink, comment=_WAITING)
         return await opening, False
 
-    async def _open_engine(self, call: Call, stack: contextlib.AsyncExitStack) -> Exchange:
+    async def _open_engine(self, call: Call, stack: contextlib.AsyncExitStack, waiting: Patience) -> Exchange:
         loaded = await stack.enter_async_context(call.slot.use(self._registry.wait_s(call.slot)))
         try:
-            return await self._ask(call, loaded)
+            return await self._ask(call, loaded, waiting)
         except ConnectFailed:  # nothing was sent: it had just died, and the next engine may serve this request
             await call.slot.cause_of_death(DEATH_NOTICE_S)
-            return await self._ask(call, await call.slot.ready(self._registry.wait_s(call.slot)))
+            return await self._ask(call, await call.slot.ready(self._registry.wait_s(call.slot)), waiting)
 
-    async def _ask(self, call: Call, loaded: Loaded) -> Exchange:
-        checked = loaded.harness.check_request(call.path, call.body, loaded.spec)
-        payload = call.raw if checked is call.body else orjson.dumps(checked)
-        # No time-out for the head: a long prefill is silent by nature, and the client's own patience decides.
-        return await self._pool.open(loaded.engine.address, "POST", call.path, headers=_JSON, body=payload)
+    async def _ask(self, call: Call, loaded: Loaded, waiting: Patience) -> Exchange:
+        prepared = loaded.harness.prepare(call.path, call.body, loaded.spec)
+        payload = call.raw if prepared.body is call.body else orjson.dumps(prepared.body)
+        call.translation = prepared.translation
+        opening = self._pool.open(loaded.engine.address, "POST", call.path, headers=_JSON, body=payload)
+        # What tells no progress is silent by nature until it is done, and the client's own patience decides.
+        return await (waiting.on(opening) if prepared.translation else opening)
 
     async def _engine_error(self, call: Call, exchange: Exchange) -> CortexError:
         body = await exchange.read_all(MAX_ERROR_BODY_BYTES, self._idle_timeout_s)

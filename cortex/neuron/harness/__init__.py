@@ -4,7 +4,11 @@
     choice.py            which harnesses there are, and which one serves a file; pure
     settings.py          a load request, a header and the host's facts → an engine's specification; pure
     requests.py          what an engine would mis-handle in a request; pure
+    unsupported.py       parameters that an engine would silently ignore; pure
+    generation.py        a chat or completion → what the engine is asked, and how its stream becomes the answer; pure
+    answers/             that stream, mended: streamed or whole, tool calls, usage, log probabilities; pure
     llamacpp.py          the llama.cpp harness at the neuron
+    llamacpp_errors.py   what its server says when it fails → what a client hears; pure
     llamacpp_server.py   its half in the engine process: the only importer of xllamacpp
 
 The neuron never imports an inference library: a native crash ends an engine, and nothing else.

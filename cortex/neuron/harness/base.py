@@ -39,6 +39,38 @@ class HostShare:
     max_in_flight: int | None = None
 
 
+class Translation(Protocol):
+    """An engine's event stream → what one client asked for. Pure; it lives as long as one answer.
+
+    whole     the client gets one JSON answer, from `end`; otherwise events, from `push`
+    begun     the first token has come: from then on the engine is never silent for long
+    failure   the engine said that it failed; nothing more will come
+    """
+
+    @property
+    def whole(self) -> bool: ...
+
+    @property
+    def begun(self) -> bool: ...
+
+    @property
+    def failure(self) -> CortexError | None: ...
+
+    def push(self, events: bytes) -> bytes:
+        """Whole events of the engine → bytes for the client, b"" when there are none yet."""
+
+    def end(self) -> bytes:
+        """The engine's stream has ended: what is left for the client. Raises CortexError when the answer is not whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A request as the engine is to have it. `translation` None: its answer passes as it is."""
+
+    body: dict[str, Any]
+    translation: Translation | None = None
+
+
 class Harness(Protocol):
     """The adapter to one inference library."""
 
@@ -68,8 +100,8 @@ class Harness(Protocol):
     def capabilities(self, header: Header, mode: Mode, *, vision: bool) -> tuple[str, ...]:
         """What a client may ask of it: chat, completions, tools, vision, embeddings, rerank."""
 
-    def check_request(self, path: str, body: dict[str, Any], spec: EngineSpec) -> dict[str, Any]:
-        """The body to send: the very same object when nothing had to be mended. Raises CortexError, which names the field."""
+    def prepare(self, path: str, body: dict[str, Any], spec: EngineSpec) -> Prepared:
+        """Check and mend a request; its body is the very same object when nothing had to be. Raises CortexError, which names the field."""
 
     def engine_error(self, status: int, body: bytes) -> CortexError:
         """An engine's error answer, as a client of this API expects it."""

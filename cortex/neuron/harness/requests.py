@@ -87,13 +87,27 @@ def stop(value: Any) -> str | None:
 
 
 def logit_bias(value: Any) -> str | None:
-    return None if isinstance(value, dict | list) else "an object of token → bias"
+    """llama.cpp takes pairs as well, and `false` for "never"; a value of another kind it would skip."""
+    pairs = list(value.items()) if isinstance(value, dict) else value
+    if isinstance(pairs, list) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        return None if all(_is_number(bias) or bias is False for _, bias in pairs) else "an object of token → number"
+    return "an object of token → bias"
+
+
+def stream_options(value: Any) -> str | None:
+    asked = value.get("include_usage") if isinstance(value, dict) else "?"
+    return None if asked is None or isinstance(asked, bool) else '{"include_usage": true or false}'
 
 
 def tools(value: Any) -> str | None:
-    if isinstance(value, list) and all(_is_tool(each) for each in value):
+    if isinstance(value, list) and all(_is_tool(each) and _has_schema(each["function"]) for each in value):
         return None
-    return 'a list of {"type": "function", "function": {"name": …}}'
+    return 'a list of {"type": "function", "function": {"name": …, "parameters": {…}}}'
+
+
+def _has_schema(function: Json) -> bool:
+    parameters = function.get("parameters")
+    return parameters is None or (isinstance(parameters, dict) and parameters.get("type", "object") == "object")
 
 
 def _is_tool(value: Any) -> bool:
@@ -158,7 +172,7 @@ def documents(value: Any) -> str | None:
 
 GENERATION: Mapping[str, Rule] = {
     "stream": boolean,
-    "stream_options": an_object,
+    "stream_options": stream_options,
     "temperature": number(0, 2),
     "top_p": number(0, 1),
     "frequency_penalty": number(-2, 2),
@@ -176,9 +190,11 @@ CHAT: Mapping[str, Rule] = {
     "top_logprobs": integer(0, 20),
     "tools": tools,
     "tool_choice": tool_choice,
+    "parallel_tool_calls": boolean,
+    "chat_template_kwargs": an_object,
     "response_format": response_format,
 }
-COMPLETIONS: Mapping[str, Rule] = {**GENERATION, "prompt": prompt}
+COMPLETIONS: Mapping[str, Rule] = {**GENERATION, "prompt": prompt, "echo": boolean, "logprobs": integer(0, 20)}
 EMBEDDINGS: Mapping[str, Rule] = {"input": embedding_input}
 RERANK: Mapping[str, Rule] = {"query": text, "documents": documents, "top_n": integer(0, 2**31 - 1)}
 
@@ -232,11 +248,23 @@ def _check_calls(where: str, calls: Any) -> None:
         raise wrong(where, 'a list of {"id": …, "type": "function", "function": {"name": …, "arguments": …}}')
 
 
-def check_named_tool(body: Json) -> None:
-    """A tool that must be called has to be among those that may be."""
+def check_tool_choice(body: Json) -> None:
+    """A tool that must be called has to be among those that may be, and its call is the whole answer."""
     choice = body.get("tool_choice")
     known = [tool["function"]["name"] for tool in body.get("tools") or ()]
     if isinstance(choice, dict) and (name := choice["function"]["name"]) not in known:
         raise wrong("tool_choice", f"a tool of this request, and '{name}' is not among {known}")
     if choice == "required" and not known:
         raise wrong("tools", "given when tool_choice is 'required'")
+    if isinstance(choice, dict) or choice == "required":
+        for field in ("grammar", "json_schema"):
+            if body.get(field) is not None:
+                raise wrong(field, "absent when a tool must be called: the call has a grammar of its own")
+
+
+def check_echo(body: Json, prompts: list[Any]) -> None:
+    """Raises CortexError (400): the prompt is only known as it was sent, and not with its tokens' probabilities."""
+    if body.get("echo") and not all(isinstance(each, str) for each in prompts):
+        raise wrong("echo", "false where the prompt is not text")
+    if body.get("echo") and body.get("logprobs") is not None:
+        raise wrong("echo", "false where logprobs are asked for: those of a prompt's own tokens are not known")
