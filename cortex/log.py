@@ -102,17 +102,18 @@ class BackgroundHandler(logging.Handler):
     def _run(self) -> None:
         while self._filled.wait():
             self._filled.clear()
+            flushing = self._flushing.is_set()  # seen before the write, which then has every line from before the flush
             self._write()
-            if self._flushing.is_set():
+            if flushing:
                 self._flushing.clear()
                 self._written.set()
             self._flushing.wait(self.BATCH_S)
 
     def _write(self) -> None:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        if self._left_out:
-            lines.append(f"{self._left_out} lines were left out here: nobody read them in time\n")
-            self._left_out = 0
+        left_out, self._left_out = self._left_out, 0
+        if left_out:
+            lines.append(f"{left_out} lines were left out here: nobody read them in time\n")
         try:
             self._stream.write("".join(lines))
             self._stream.flush()
@@ -134,7 +135,7 @@ def configure(level: str | None = None, form: str | None = None) -> None:
     root.setLevel(name)
     # Python's own advice for cheap records: do not find out what no formatter tells (file, line, thread, process).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None  # type: ignore[attr-defined]  # noqa: SLF001
+    logging._srcfile = None  # noqa: SLF001  documented so
     for noisy in _QUIET:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 

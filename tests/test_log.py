@@ -1,0 +1,97 @@
+"""log: one line per request, as text or JSON, written without ever holding the event loop."""
+
+import json
+import logging
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cortex import log
+
+
+def _record(message="hello", **fields):
+    record = logging.LogRecord("cortex.x", logging.INFO, __file__, 1, message, (), None)
+    record.fields = fields
+    return record
+
+
+@pytest.fixture
+def pipe():
+    """A reading end, and a text stream that writes into it."""
+    reading, writing = os.pipe()
+    stream = os.fdopen(writing, "w")
+    yield reading, stream
+    os.close(reading)
+
+
+def test_a_text_line_has_time_level_logger_message_and_the_fields_that_are_known():
+    """What is None was not known, and is left out."""
+    line = log.TextFormatter().format(_record(id="req_1", node=None, ms=1.5))
+    assert line[2] == line[5] == ":"
+    assert line[8:] == " INFO    cortex.x: hello id=req_1 ms=1.5"
+
+
+def test_a_json_line_is_one_object():
+    """Collectors get the same fields, typed."""
+    line = json.loads(log.JsonFormatter().format(_record(id="req_1", ms=1.5)))
+    assert line | {"ts": 0} == {
+        "ts": 0,
+        "level": "info",
+        "logger": "cortex.x",
+        "message": "hello",
+        "id": "req_1",
+        "ms": 1.5,
+    }
+
+
+def test_an_exception_is_told_whole():
+    """Its traceback follows the line."""
+    error = ZeroDivisionError("why")
+    record = logging.LogRecord("cortex.x", logging.ERROR, __file__, 1, "failed", (), (type(error), error, None))
+    assert "ZeroDivisionError: why" in log.TextFormatter().format(record)
+    assert "ZeroDivisionError: why" in json.loads(log.JsonFormatter().format(record))["exception"]
+
+
+def test_an_unknown_level_is_an_error_that_lists_the_known_ones():
+    """A typo in CORTEX_LOG is said before anything starts."""
+    with pytest.raises(ValueError, match="unknown log level 'loud': use debug, info, warning or error"):
+        log.configure("loud")
+
+
+def test_after_a_flush_every_line_is_written_in_order(pipe):
+    """Lines come from a thread, in the order in which they were logged, and none is missing at the end."""
+    reading, stream = pipe
+    handler = log.BackgroundHandler(stream)
+    for number in range(500):
+        handler.handle(_record(str(number)))
+    handler.flush()
+    assert os.read(reading, 65536).decode().split() == [str(number) for number in range(500)]
+    stream.close()
+
+
+def test_a_reader_that_stalls_holds_nobody_and_is_told_what_it_missed(pipe, monkeypatch):
+    """Logging returns while the pipe is full; when somebody reads again, the number of lines left out stands there."""
+    monkeypatch.setattr(log.BackgroundHandler, "LINES_LIMIT", 100)
+    monkeypatch.setattr(log.BackgroundHandler, "FLUSH_S", 0.01)
+    reading, stream = pipe
+    handler = log.BackgroundHandler(stream)
+    for number in range(3000):
+        handler.handle(_record(f"{number} {'x' * 1000}"))  # many times what a pipe takes
+    handler.flush()  # gives up
+    monkeypatch.setattr(log.BackgroundHandler, "FLUSH_S", 60)
+    with ThreadPoolExecutor() as reader:
+        text = reader.submit(_read_to_the_end, reading)
+        handler.flush()
+        stream.close()
+    lines = text.result().splitlines()
+    left_out = [
+        int(line.split()[0]) for line in lines if line.endswith("lines were left out here: nobody read them in time")
+    ]
+    assert sum(left_out) > 2000
+    assert sum(left_out) + len(lines) - len(left_out) == 3000
+
+
+def _read_to_the_end(reading):
+    with open(reading, encoding="utf-8", closefd=False) as stream:
+        return stream.read()
