@@ -374,7 +374,7 @@ def test_an_error_event_of_the_engine(said, kind, beginning):
         b'data: {"usage": 7}\n\n',
         b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": 4}]}\n\n',
         chunk(call(0, '{"a": 1}')) + chunk({}, finish="tool_calls") + DONE,
-        chunk(call(0, "{}", name="f", id="a")) + chunk(call(1, "{}", name="g", id="b")) + chunk(call(0, "x")),
+        chunk(call(0, "{}", name="f", id="a")) + chunk(call(1, "{}", name="g", id="b")) + chunk(call(0, " ")),
         stream(call(0, '{"a": ', name="f", id="a"), finish="tool_calls"),
         stream(call(0, '{"a": ', name="f", id="a"), call(1, "{}", name="f", id="b"), finish="tool_calls"),
         stream(call(0, '"a text"', name="f", id="a"), finish="tool_calls"),
