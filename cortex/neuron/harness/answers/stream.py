@@ -51,7 +51,7 @@ class StreamAnswer:
         return bytes(passed)
 
     def end(self) -> bytes:
-        if not self._ended:
+        if self.failure or not self._ended:
             raise self.failure or unfinished()
         return b""
 
