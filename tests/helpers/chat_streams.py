@@ -76,6 +76,7 @@ HAND_MADE: dict[str, bytes] = {
         finish="tool_calls",
     ),
     "text, then a tool that is cut": stream({"content": "a"}, call(0, '{"a": ', name="f", id="a1"), finish="length"),
+    "a tool that is cut before its arguments": stream(call(0, name="f", id="a1"), finish="length"),
     "with comments and CRLF": b": ping\r\n\r\n" + stream({"content": "Hi"}).replace(b"\n", b"\r\n") + b": bye\n\n",
 }
 RECORDINGS = {f"recorded {path.stem}": path.read_bytes() for path in sorted(RECORDED.glob("*.sse"))}

@@ -54,4 +54,5 @@ def _call(call: dict[str, Any]) -> tuple[Part, str]:
     name = string_of(function, "name")
     if not name:
         raise ValueError(name)
-    return Part("tool", string_of(call, "id"), name), string_of(function, "arguments").strip() or "{}"
+    arguments = string_of(function, "arguments")
+    return Part("tool", string_of(call, "id"), name), arguments if arguments.strip() else "{}"

@@ -167,7 +167,7 @@ class Turn:
         if part is None:
             return
         cut = self._finished is not None and self._finished.reason == "length"
-        if part.kind == "tool" and self._is_empty and not cut:
+        if part.kind == "tool" and self._is_empty:
             yield Grew(part, "{}")
         yield Closed(part, cut)
 
