@@ -96,6 +96,11 @@ def context_length_exceeded(prompt_tokens: int, limit: int) -> CortexError:
     )
 
 
+def unauthorized(message: str) -> CortexError:
+    """401; `web` adds the `WWW-Authenticate` that belongs to it."""
+    return invalid_request(message, code="invalid_api_key", status=401)
+
+
 # ---- capacity and lifecycle: retryable
 
 

@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import logging
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -109,7 +110,10 @@ def error_response(request: Request, error: Exception) -> HTTPResponse:
     known = as_cortex_error(request, error, request_id)
     anthropic = request is not None and request.path.startswith("/v1/messages")
     body = anthropic_body(known, request_id) if anthropic else openai_body(known)
-    return json(body, status=known.status, headers={"x-request-id": request_id, **retry_after_header(known)})
+    headers = {"x-request-id": request_id, **retry_after_header(known)}
+    if known.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return json(body, status=known.status, headers=headers)
 
 
 def as_cortex_error(request: Request | None, error: Exception, request_id: str) -> CortexError:
@@ -204,8 +208,10 @@ class SanicSink:
 
 
 @contextlib.asynccontextmanager
-async def listening(app: Sanic[Any, Any], listen: Listen) -> AsyncIterator[Listen]:
+async def listening(app: Sanic[Any, Any], listen: Listen, tls: ssl.SSLContext | None = None) -> AsyncIterator[Listen]:
     """Serve `app` on an address for as long as the block lasts; yields the address with the port that was bound.
+
+    With `tls` it speaks https and nothing else.
 
     Leaving the block stops accepting, closes idle connections, and ends what is still open: whoever wants to drain waits
     for `drained(app, …)` first. Raises OSError when the address is taken.
@@ -213,7 +219,7 @@ async def listening(app: Sanic[Any, Any], listen: Listen) -> AsyncIterator[Liste
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     sock = socket.create_server((listen.host, listen.port), family=family, backlog=1024)
     sock.setblocking(False)  # noqa: FBT003  the socket module takes it so
-    server: Any = await app.create_server(sock=sock, return_asyncio_server=True, access_log=False)
+    server: Any = await app.create_server(sock=sock, ssl=tls, return_asyncio_server=True, access_log=False)
     await server.startup()
     await server.before_start()
     await server.after_start()

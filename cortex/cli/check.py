@@ -9,7 +9,7 @@ from typing import Any
 from cortex.cli.outcome import Exit, Failure
 from cortex.config.catalogue import Catalogue
 from cortex.config.gateway import GatewayConfig, load_catalogue
-from cortex.config.loader import ConfigError, read_toml, validate
+from cortex.config.loader import ConfigError, load, read_toml
 from cortex.config.neuron import NeuronConfig
 
 Kind = type[GatewayConfig] | type[NeuronConfig] | type[Catalogue]
@@ -29,8 +29,7 @@ def check(args: argparse.Namespace) -> int:
 
 def describe(file: Path) -> str:
     """What a file says, in one line. Raises ConfigError. The environment is left out: the file itself is checked."""
-    values = read_toml(file)
-    checked = validate(kind_of(file, values), values, source=str(file))
+    checked = load(kind_of(file, read_toml(file)), file=file, env_prefix="", environ={})
     match checked:
         case GatewayConfig():
             catalogue = load_catalogue(checked, file)

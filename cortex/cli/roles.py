@@ -80,12 +80,18 @@ def _listen(args: argparse.Namespace, configured: Listen | None) -> Listen:
     return configured if args.port is None else Listen(configured.host, args.port)
 
 
-def joined(config: GatewayConfig, neuron: Listen) -> GatewayConfig:
+def joined(config: GatewayConfig, neuron: NeuronConfig, bound: Listen) -> GatewayConfig:
     """The gateway's configuration with the neuron of the same process in it, unless other neurons are named."""
     if config.neurons:
         return config
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(neuron.host, neuron.host)  # all addresses: the nearest one
-    local = NeuronRef(name="local", endpoint=f"http://{Listen(host, neuron.port)}")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(bound.host, bound.host)  # all addresses: the nearest one
+    scheme = "https" if neuron.tls_cert else "http"
+    local = NeuronRef(
+        name="local",
+        endpoint=f"{scheme}://{Listen(host, bound.port)}",
+        token=neuron.token,
+        tls_ca=config.gateway.neuron_tls_ca or neuron.tls_cert,
+    )
     return config.model_copy(update={"neurons": (local,)})
 
 

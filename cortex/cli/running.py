@@ -23,6 +23,7 @@ from cortex.config.gateway import GatewayConfig
 from cortex.config.listen import Listen
 from cortex.config.neuron import NeuronConfig
 from cortex.errors import CortexError
+from cortex.net.tls import TlsError
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,9 @@ async def _start(settings: roles.Settings, stack: AsyncExitStack) -> None:
     """Enter what was asked for; leaving `stack` stops it in the opposite order."""
     bound = await _start_neuron(settings.neuron, stack) if settings.neuron else None
     if settings.gateway:
-        config = roles.joined(settings.gateway, bound) if bound else settings.gateway
+        config = (
+            roles.joined(settings.gateway, settings.neuron, bound) if settings.neuron and bound else settings.gateway
+        )
         await _start_gateway(config, settings, stack)
 
 
@@ -70,7 +73,7 @@ async def _start_neuron(config: NeuronConfig, stack: AsyncExitStack) -> Listen:
 
     try:
         neuron = await stack.enter_async_context(app.running(config))
-    except (OSError, CortexError, RuntimeDirError) as error:
+    except (OSError, CortexError, RuntimeDirError, TlsError) as error:
         raise _cannot_start("neuron", error, {"host and port of the neuron": config.listen}) from error
     return neuron.listen
 
@@ -81,7 +84,7 @@ async def _start_gateway(config: GatewayConfig, settings: roles.Settings, stack:
     wanted = {"[gateway] listen": config.gateway.listen, "[gateway] metrics_listen": config.gateway.metrics_listen}
     try:
         await stack.enter_async_context(app.running(config, settings.catalogue))
-    except (OSError, CortexError) as error:
+    except (OSError, CortexError, TlsError) as error:
         raise _cannot_start("gateway", error, wanted) from error
 
 

@@ -14,26 +14,44 @@ from cortex.config.catalogue import Catalogue
 from cortex.config.listen import Listen, ListenField
 from cortex.config.loader import Section, load, read_toml, validate
 from cortex.config.neuron import NeuronConfig
+from cortex.config.trust import ConfigPath, Token, check_pair
 
 
-def _endpoint(url: str) -> str:
+def base_url(url: str) -> str:
     """A base URL without its trailing slash, so that `//v1/…` can never be built from it."""
     parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-        raise ValueError(f"'{url}' is not a neuron's base URL, for example http://10.0.0.5:13131")
+    if "@" in parts.netloc:
+        raise ValueError("a base URL carries no user and no password; a neuron's secret is its token")
+    whole = parts.path in ("", "/") and not parts.query and not parts.fragment and parts.port != 0
+    if parts.scheme not in ("http", "https") or not parts.hostname or not whole:
+        raise ValueError(f"'{url}' is not a base URL, for example http://10.0.0.5:13131")
     return url.rstrip("/")
 
 
+BaseUrl = Annotated[str, AfterValidator(base_url)]
+
+
 class NeuronRef(Section):
-    """One `[[neurons]]` entry."""
+    """One `[[neurons]]` entry.
+
+    tls_ca  who vouches for an https endpoint, or its very certificate; default: the operating system's authorities
+    """
 
     name: str = Field(min_length=1, max_length=128)
-    endpoint: Annotated[str, AfterValidator(_endpoint)]
+    endpoint: BaseUrl
+    token: Token | None = None
+    token_file: Path | None = None
+    tls_ca: ConfigPath | None = None
 
 
 class GatewaySection(Section):
     listen: ListenField = Listen("127.0.0.1", 31313)
     metrics_listen: ListenField = Listen("127.0.0.1", 31314)
+    tls_cert: ConfigPath | None = None  # of `listen`
+    tls_key: ConfigPath | None = None
+    neuron_token: Token | None = None  # of every neuron that has none of its own
+    neuron_token_file: Path | None = None
+    neuron_tls_ca: ConfigPath | None = None
     poll_interval_secs: float = Field(10.0, gt=0)
     poll_timeout_secs: float = Field(5.0, gt=0)
     unhealthy_after: int = Field(3, ge=1)  # missed polls: one hiccup must not empty the routing table
@@ -42,6 +60,11 @@ class GatewaySection(Section):
     keepalive_secs: float = Field(1.0, gt=0, le=15)  # SSE comments while a stream waits
     drain_secs: float = Field(30.0, ge=0)
     max_body_mb: int = Field(64, ge=1)
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        check_pair(self.tls_cert, self.tls_key)
+        return self
 
 
 class EvictionSection(Section):
@@ -64,6 +87,17 @@ class GatewayConfig(Section):
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"neurons: the name '{min(twice)}' is used twice")
         return self
+
+    @property
+    def trusted_neurons(self) -> tuple[NeuronRef, ...]:
+        """The neurons, each with the token and the authority that hold for it."""
+        return tuple(self.trusted(ref) for ref in self.neurons)
+
+    def trusted(self, ref: NeuronRef) -> NeuronRef:
+        general = self.gateway
+        return ref.model_copy(
+            update={"token": ref.token or general.neuron_token, "tls_ca": ref.tls_ca or general.neuron_tls_ca}
+        )
 
 
 def load_gateway_config(

@@ -14,6 +14,8 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cortex.config.trust import with_tokens_read
+
 # Names with our prefix that are no configuration keys: they are read before any configuration is.
 RESERVED = frozenset({"CORTEX_LOG", "CORTEX_LOG_FORMAT", "CORTEX_ENDPOINT"})
 
@@ -40,10 +42,14 @@ def load(
     overrides: Mapping[str, Any] | None = None,
 ) -> S:
     """Read and validate. Raises ConfigError; a file that was named must exist."""
-    values = read_toml(file) if file else {}
-    _merge(values, from_environment(env_prefix, environ))
-    _merge(values, dict(overrides or {}))
-    return validate(kind, values, source=str(file) if file else "configuration")
+    source, folder = (str(file), file.resolve().parent) if file else ("configuration", Path.cwd())
+    values: dict[str, Any] = {}
+    try:
+        for layer in (read_toml(file) if file else {}, from_environment(env_prefix, environ), overrides or {}):
+            _merge(values, with_tokens_read(layer, folder))
+    except ValueError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    return validate(kind, values, source=source, folder=folder)
 
 
 def read_toml(file: Path) -> dict[str, Any]:
@@ -55,9 +61,10 @@ def read_toml(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: is not valid TOML: {error}") from error
 
 
-def validate(kind: type[S], values: Mapping[str, Any], *, source: str) -> S:
+def validate(kind: type[S], values: Mapping[str, Any], *, source: str, folder: Path | None = None) -> S:
+    """`folder` is where relative paths begin that a file names."""
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(values, context={"folder": folder})
     except ValidationError as error:
         raise ConfigError("\n".join(f"{source}: {_explain(kind, mistake)}" for mistake in error.errors())) from error
 
@@ -71,7 +78,7 @@ def from_environment(prefix: str, environ: Mapping[str, str]) -> dict[str, Any]:
             table = values
             for step in tables:
                 table = table.setdefault(step, {})
-            table[key] = _value(text)
+            table[key] = text if key.endswith("token") else _value(text)  # a token of digits is no number
     return values
 
 

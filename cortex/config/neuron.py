@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from cortex.config.listen import Listen
 from cortex.config.loader import Section, load
+from cortex.config.trust import ConfigPath, Token, check_pair
 from cortex.wire.fleet import LoadRequest, LoadSettings
 
 HarnessName = Literal["auto", "candle", "llamacpp", "ctransformers"]  # candle: the first generation's word for auto
@@ -73,7 +74,11 @@ class HubSection(Section):
 class NeuronConfig(Section):
     host: str = "127.0.0.1"
     port: int = Field(13131, ge=0, le=65535)
+    token: Token | None = None  # what gateways, and whoever else asks, must show
+    token_file: Path | None = None
     insecure: bool = False  # listen beyond loopback without a token: to be said in so many words
+    tls_cert: ConfigPath | None = None
+    tls_key: ConfigPath | None = None
     models_dir: Path | None = None
     runtime_dir: Path | None = (
         None  # default: $RUNTIME_DIRECTORY, else $XDG_RUNTIME_DIR/cortex, else a private temporary folder
@@ -92,10 +97,12 @@ class NeuronConfig(Section):
 
     @model_validator(mode="after")
     def _exposure_is_deliberate(self) -> Self:
-        if not self.listen.is_loopback and not self.insecure:
+        if not (self.listen.is_loopback or self.insecure or self.token or self.token_file):
             raise ValueError(
-                f"host: '{self.host}' opens this neuron to the network, where anybody may load models; set insecure = true if that network is trusted"
+                f"host: '{self.host}' opens this neuron to the network, where anybody may load models; "
+                "set token_file, or insecure = true if that network is trusted"
             )
+        check_pair(self.tls_cert, self.tls_key)
         return self
 
 

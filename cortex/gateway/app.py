@@ -27,7 +27,7 @@ from cortex.gateway.api.admin import AdminApi
 from cortex.gateway.api.inference import InferenceApi
 from cortex.gateway.api.models import ModelsApi
 from cortex.gateway.api.status import StatusApi
-from cortex.gateway.fleet.client import NeuronClient, new_http
+from cortex.gateway.fleet.clients import Clients
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.state import Fleet
@@ -35,6 +35,7 @@ from cortex.gateway.metrics import CONTENT_TYPE, Metrics
 from cortex.gateway.proxy.dispatch import Dispatcher
 from cortex.gateway.routing.route import route
 from cortex.gateway.routing.types import Decision
+from cortex.net import tls
 from cortex.net.pool import Pool
 from cortex.tasks import Tasks
 from cortex.version import version_info
@@ -60,17 +61,14 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
 
     async with contextlib.AsyncExitStack() as held:
         # parts
+        showing = tls.showing(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
         pool = await held.enter_async_context(Pool())
-        http = await held.enter_async_context(new_http())
+        clients = await held.enter_async_context(Clients(settings))
         tasks = Tasks("gateway")
         held.push_async_callback(tasks.aclose)
         fleet = Fleet(config.neurons, unhealthy_after=settings.unhealthy_after)
-        clients = {
-            ref.name: NeuronClient(
-                ref, http, timeout_s=settings.poll_timeout_secs, load_timeout_s=settings.load_timeout_secs
-            )
-            for ref in config.neurons
-        }
+        for ref in config.trusted_neurons:
+            clients.add(ref)
         poller = Poller(fleet, clients, tasks, interval_s=settings.poll_interval_secs)
         metrics = Metrics(fleet)
 
@@ -80,7 +78,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         lifecycle = Lifecycle(
             clients, poller, tasks, decide=decide, load_timeout_s=settings.load_timeout_secs, loaded=metrics.cold_start
         )
-        dispatcher = Dispatcher(decide, fleet, poller, lifecycle, pool, metrics, settings)
+        dispatcher = Dispatcher(decide, fleet, clients, poller, lifecycle, pool, metrics, settings)
 
         # routes
         inference = InferenceApi(dispatcher, catalogue)
@@ -112,7 +110,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         # start
         await poller.start(first_round_s=FIRST_ROUND_S)
         metrics_listen = await held.enter_async_context(web.listening(metrics_app, settings.metrics_listen))
-        listen = await held.enter_async_context(web.listening(app, settings.listen))
+        listen = await held.enter_async_context(web.listening(app, settings.listen, showing))
         log.info(
             "gateway listens on %s, metrics on %s", listen, metrics_listen, extra={"fields": {"neurons": len(clients)}}
         )

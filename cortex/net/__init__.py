@@ -1,6 +1,7 @@
 """The data plane: from gateway to neuron, from neuron to engine. No framework; bytes pass as they come.
 
 address.py    where an upstream listens: host and port, or a Unix socket
+tls.py        what a listener shows, and whom a connection trusts
 errors.py     what can go wrong on the way, as five kinds
 headers.py    what is end to end and what belongs to one connection; the request head
 deadline.py   a time-out that is moved with every piece and hardly ever strikes

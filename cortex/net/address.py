@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
-_FORMS = "'http://host:port' or 'http+unix:///path/to.sock'"
+from cortex.net.tls import trusting_system
+
+_FORMS = "'http://host:port', 'https://host:port' or 'http+unix:///path/to.sock'"
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """TCP `host` and `port`, or, when `uds` is set, the path of a Unix socket (then host is 'localhost' and port 0)."""
+    """TCP `host` and `port`, or, when `uds` is set, the path of a Unix socket (then host is 'localhost' and port 0).
+
+    tls  whom to trust there; None: in the clear. Connections of different contexts are never mixed.
+    """
 
     host: str
     port: int
     uds: str | None = None
+    tls: ssl.SSLContext | None = None
 
     @classmethod
-    def parse(cls, url: str) -> Self:
-        """Read `http://host[:port][/]` (port 80 by default) or `http+unix:///path`; ValueError says what is wrong."""
+    def parse(cls, url: str, tls: ssl.SSLContext | None = None) -> Self:
+        """Read `http[s]://host[:port][/]` (port 80 or 443 by default) or `http+unix:///path`; ValueError says what is wrong.
+
+        `tls` is whom https trusts; default: the operating system's authorities.
+        """
         scheme = url.partition("://")[0].lower()
-        if scheme == "https":
-            raise ValueError(f"'{url}': https is not supported yet, use {_FORMS}")
-        if scheme not in ("http", "http+unix") or "://" not in url:
+        if scheme == "http+unix":
+            return cls._parse_unix(url)
+        if scheme not in _PORTS or "://" not in url:
             raise ValueError(f"'{url}' is not the address of an upstream: use {_FORMS}")
-        return cls._parse_unix(url) if scheme == "http+unix" else cls._parse_tcp(url)
+        return cls._parse_tcp(url, _PORTS[scheme], (tls or trusting_system()) if scheme == "https" else None)
 
     @classmethod
     def _parse_unix(cls, url: str) -> Self:
@@ -35,7 +46,7 @@ class Address:
         return cls("localhost", 0, path)
 
     @classmethod
-    def _parse_tcp(cls, url: str) -> Self:
+    def _parse_tcp(cls, url: str, port_of_scheme: int, tls: ssl.SSLContext | None) -> Self:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
@@ -49,7 +60,7 @@ class Address:
             raise ValueError(f"'{url}': only scheme, host and port belong here, without a path")
         if port == 0:
             raise ValueError(f"'{url}': port 0 is no port to connect to")
-        return cls(host, port or 80)
+        return cls(host, port or port_of_scheme, tls=tls)
 
     @property
     def authority(self) -> str:
@@ -59,4 +70,6 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
-        return f"http+unix://{self.uds}" if self.uds is not None else f"http://{self.authority}"
+        if self.uds is not None:
+            return f"http+unix://{self.uds}"
+        return f"{'https' if self.tls else 'http'}://{self.authority}"

@@ -117,7 +117,7 @@ class Pool:
         if address.uds is not None:
             await loop.create_unix_connection(lambda: connection, address.uds)
         else:
-            await loop.create_connection(lambda: connection, address.host, address.port)
+            await loop.create_connection(lambda: connection, address.host, address.port, ssl=address.tls)
 
     def _take(self, address: Address) -> Connection | None:
         while resting := self._idle.get(address):

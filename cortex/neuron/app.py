@@ -13,8 +13,10 @@ from sanic import Sanic
 from cortex import web
 from cortex.config.listen import Listen
 from cortex.config.neuron import NeuronConfig
+from cortex.net import tls
 from cortex.net.pool import Pool
 from cortex.neuron.api.control import ControlApi
+from cortex.neuron.api.guard import Guard
 from cortex.neuron.api.inference import InferenceApi
 from cortex.neuron.api.openai_models import ModelsApi
 from cortex.neuron.hardware.watch import HardwareWatch
@@ -55,23 +57,26 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
         registry = await stack.enter_async_context(Registry(loader, config).running())
         pool = await stack.enter_async_context(Pool(keepalive=False))  # a Unix socket is cheap to open, and never stale
         defaults = DefaultModels(registry, config.default_models)
-        control = ControlApi(loader, registry, defaults, Metrics(loader, registry), port=config.port)
+        showing = tls.showing(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
+        scheme = "https" if showing else "http"
+        control = ControlApi(loader, registry, defaults, Metrics(loader, registry), port=config.port, scheme=scheme)
         inference = InferenceApi(registry, pool, idle_timeout_s=config.admission.idle_timeout_secs)
         app = web.new_app("neuron", max_body_bytes=config.limits.max_body_mb * 1024 * 1024)
-        _routes(app, control, inference, ModelsApi(registry))
-        listening = await stack.enter_async_context(web.listening(app, config.listen))
+        _routes(app, Guard(config.token), control, inference, ModelsApi(registry))
+        listening = await stack.enter_async_context(web.listening(app, config.listen, showing))
         control.port = listening.port
         stack.push_async_callback(web.drained, app, FAREWELL_S)
         stack.push_async_callback(registry.aclose)
         tasks.start("default models", defaults.run())
-        log.info("neuron listens on http://%s", listening)
+        log.info("neuron listens on %s://%s", scheme, listening)
         yield NeuronHandle(listening)
 
 
-def _routes(app: Sanic[Any, Any], control: ControlApi, inference: InferenceApi, models: ModelsApi) -> None:
+def _routes(
+    app: Sanic[Any, Any], guard: Guard, control: ControlApi, inference: InferenceApi, models: ModelsApi
+) -> None:
     for method, path, handler in (
         ("GET", "/discovery", control.discovery),
-        ("GET", "/health", control.health),
         ("GET", "/models", control.models),
         ("GET", "/models/<model_id:path>/endpoint", control.endpoint),
         ("POST", "/models/load", control.load),
@@ -87,4 +92,5 @@ def _routes(app: Sanic[Any, Any], control: ControlApi, inference: InferenceApi, 
         ("POST", "/v1/embeddings", inference.infer),
         ("POST", "/v1/rerank", inference.infer),
     ):
-        web.route(app, method, path, handler)
+        web.route(app, method, path, guard.protecting(handler))
+    web.route(app, "GET", "/health", guard.health(control.health))

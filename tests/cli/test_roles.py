@@ -12,6 +12,7 @@ from cortex.cli.parser import parse
 from cortex.cli.roles import Settings, joined, settings
 from cortex.config.gateway import GatewayConfig, NeuronRef
 from cortex.config.listen import Listen
+from cortex.config.neuron import NeuronConfig
 
 
 def resolve(*arguments: str, **environ: str) -> Settings:
@@ -86,9 +87,9 @@ def test_the_catalogue_is_beside_the_file(tmp_path: Path) -> None:
 def test_the_own_neuron_joins_an_empty_fleet(host: str, endpoint: str) -> None:
     """--role all adds its neuron as `local`, at an address that can be connected to; a named fleet stays as it is."""
     local = NeuronRef(name="local", endpoint=endpoint)
-    assert joined(GatewayConfig(), Listen(host, 4)).neurons == (local,)
+    assert joined(GatewayConfig(), NeuronConfig(), Listen(host, 4)).neurons == (local,)
     named = GatewayConfig(neurons=(NeuronRef(name="beast", endpoint="http://10.0.0.9:13131"),))
-    assert joined(named, Listen(host, 4)) is named
+    assert joined(named, NeuronConfig(), Listen(host, 4)) is named
 
 
 def test_every_mistake_of_a_file_is_named(tmp_path: Path) -> None:

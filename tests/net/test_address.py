@@ -29,7 +29,6 @@ def test_an_address_is_shown_as_its_url(url: str):
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("https://beast:1", "https is not supported yet"),
         ("beast:1", "use 'http://host:port'"),
         ("ftp://beast", "use 'http://host:port'"),
         ("", "use 'http://host:port'"),

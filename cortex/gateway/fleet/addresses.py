@@ -11,12 +11,15 @@ _UNSPECIFIED = frozenset({"0.0.0.0", "::", *LOOPBACK})
 
 
 def inference_address(reported_url: str, endpoint: Address) -> Address:
-    """The address behind a URL that a neuron reports for a model. ValueError for what is no `http://host[:port]`.
+    """The address behind a URL that a neuron reports for a model. ValueError for what is no `http[s]://host[:port]`.
 
     A neuron knows itself as localhost; the gateway knows it by the host of `endpoint`. The port is the neuron's to say.
+    Whether it is encrypted is not: who is known by https is asked by https, trusting the same authority.
     """
-    address = Address.parse(reported_url)
+    address = Address.parse(reported_url, endpoint.tls)
     if address.uds is not None:
         raise ValueError(f"'{reported_url}' is a socket on the neuron's own host")
+    if (address.tls is None) != (endpoint.tls is None):
+        raise ValueError(f"'{reported_url}' and the neuron's endpoint {endpoint} are not both https")
     own = address.host in _UNSPECIFIED or address.host.startswith("127.")
     return replace(address, host=endpoint.host) if own else address

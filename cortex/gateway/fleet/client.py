@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Iterator
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -20,6 +21,8 @@ from cortex.config.gateway import NeuronRef
 from cortex.errors import CortexError
 from cortex.gateway.fleet.addresses import inference_address
 from cortex.net.address import Address
+from cortex.net.headers import Headers
+from cortex.net.tls import trusting_system
 from cortex.wire.fleet import Discovery, Health, Job, LoadRequest, ModelEntry, UnloadRequest
 
 ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
@@ -69,9 +72,10 @@ def _translated(neuron: str) -> Iterator[None]:
         raise NeuronError(f"neuron '{neuron}' {said}{detail}") from error
 
 
-def new_http() -> httpx.AsyncClient:
-    """One client for all neurons: no proxy of the environment stands between us and the fleet."""
+def new_http(tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
+    """One client for all neurons that `tls` vouches for: no proxy of the environment stands between us and the fleet."""
     return httpx.AsyncClient(
+        verify=tls or trusting_system(),
         trust_env=False,
         follow_redirects=False,
         timeout=httpx.Timeout(None, connect=CONNECT_S),  # the whole call has the deadline
@@ -81,15 +85,30 @@ def new_http() -> httpx.AsyncClient:
 
 
 class NeuronClient:
-    """One neuron, asked over HTTP. Every call has a deadline for the whole of it: `timeout_s`, or `load_timeout_s` for loads."""
+    """One neuron, asked over HTTP. Every call has a deadline for the whole of it: `timeout_s`, or `load_timeout_s` for loads.
 
-    def __init__(self, ref: NeuronRef, http: httpx.AsyncClient, *, timeout_s: float, load_timeout_s: float) -> None:
+    address      where it is, and whom `tls` trusts there
+    credentials  the headers that it wants to see with every request
+    """
+
+    def __init__(
+        self,
+        ref: NeuronRef,
+        http: httpx.AsyncClient,
+        *,
+        timeout_s: float,
+        load_timeout_s: float,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.ref = ref
         self.name = ref.name
-        self.address = Address.parse(ref.endpoint)
+        self.address = Address.parse(ref.endpoint, tls)
+        token = ref.token.get_secret_value() if ref.token else None
+        self.credentials: Headers = (("authorization", f"Bearer {token}"),) if token else ()
+        self.timeout_s = timeout_s
+        self.load_timeout_s = load_timeout_s
         self._endpoint = ref.endpoint
         self._http = http
-        self._timeout_s = timeout_s
-        self._load_timeout_s = load_timeout_s
 
     def __repr__(self) -> str:
         return f"<NeuronClient {self.name} at {self._endpoint}>"
@@ -115,7 +134,7 @@ class NeuronClient:
     async def job(self, job_id: str, *, wait_s: float = 0) -> Job:
         """A job as it is at its end, or after `wait_s` seconds."""
         query = f"?wait={wait_s:g}" if wait_s else ""
-        answer = await self._ask("GET", f"/jobs/{quote(job_id, safe='')}{query}", deadline_s=wait_s + self._timeout_s)
+        answer = await self._ask("GET", f"/jobs/{quote(job_id, safe='')}{query}", deadline_s=wait_s + self.timeout_s)
         return self._parsed(_JOB, answer.get("job", answer))
 
     # ---- commands
@@ -124,7 +143,7 @@ class NeuronClient:
         """Start or join the load of a model. None: it is loaded. The first generation answers only when it is."""
         body = orjson.dumps(request.model_dump(mode="json", exclude_none=True))
         try:
-            answer = await self._ask("POST", "/models/load", body, deadline_s=self._load_timeout_s)
+            answer = await self._ask("POST", "/models/load", body, deadline_s=self.load_timeout_s)
         except NeuronRefusal as refusal:
             if "already loaded" in refusal.error.message:
                 return None
@@ -134,12 +153,12 @@ class NeuronClient:
     async def unload(self, request: UnloadRequest) -> None:
         """Returns when the model is out of memory."""
         body = orjson.dumps(request.model_dump(mode="json", exclude_none=True))
-        await self._ask("POST", "/models/unload", body, deadline_s=self._load_timeout_s)
+        await self._ask("POST", "/models/unload", body, deadline_s=self.load_timeout_s)
 
     # ---- the wire
 
     async def _get(self, path: str, kind: TypeAdapter[T]) -> T:
-        status, body = await self._call("GET", path, b"", self._timeout_s)
+        status, body = await self._call("GET", path, b"", self.timeout_s)
         with _translated(self.name):
             if status >= 300:
                 raise NeuronRefusal(self.name, refusal(status, body))
@@ -152,7 +171,7 @@ class NeuronClient:
     async def _ask(
         self, method: str, path: str, body: bytes = b"", *, deadline_s: float | None = None
     ) -> dict[str, Any]:
-        status, answer = await self._call(method, path, body, self._timeout_s if deadline_s is None else deadline_s)
+        status, answer = await self._call(method, path, body, self.timeout_s if deadline_s is None else deadline_s)
         if status >= 300:
             raise NeuronRefusal(self.name, refusal(status, answer))
         with _translated(self.name):
@@ -162,7 +181,7 @@ class NeuronClient:
             return parsed
 
     async def _call(self, method: str, path: str, body: bytes, deadline_s: float) -> tuple[int, bytes]:
-        headers = {"content-type": "application/json"} if body else {}
+        headers = dict(self.credentials) | ({"content-type": "application/json"} if body else {})
         with _translated(self.name):
             async with (
                 asyncio.timeout(deadline_s),

@@ -9,12 +9,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from cortex import errors
 from cortex.config.gateway import GatewaySection
 from cortex.errors import CortexError
+from cortex.gateway.fleet.client import NeuronClient
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.state import Fleet
@@ -62,6 +63,7 @@ class Dispatcher:
         self,
         decide: Decide,
         fleet: Fleet,
+        clients: Mapping[str, NeuronClient],
         poller: Poller,
         lifecycle: Lifecycle,
         pool: Pool,
@@ -70,6 +72,7 @@ class Dispatcher:
     ) -> None:
         self._decide = decide
         self._fleet = fleet
+        self._clients = clients
         self._poller = poller
         self._lifecycle = lifecycle
         self._pool = pool
@@ -135,7 +138,7 @@ class Dispatcher:
                 replica.address,
                 "POST",
                 journey.call.path,
-                headers=journey.call.headers,
+                headers=self._headers(journey.call, replica),
                 body=journey.call.body,
                 head_timeout_s=self._head_timeout_s(journey.call),
             )
@@ -158,6 +161,13 @@ class Dispatcher:
         )
         return None
 
+    def _headers(self, call: Call, replica: Serve) -> Headers:
+        """The client's own, and what the neuron wants to see; its token goes to no other host, whatever it reports."""
+        client = self._clients.get(replica.node)
+        if client is None or not client.credentials or client.address.host != replica.address.host:
+            return call.headers
+        return [*call.headers, *client.credentials]
+
     def _head_timeout_s(self, call: Call) -> float:
         """A stream's head comes at once; any other answer comes when it is made, and may take as long as a load."""
         settings = self._settings
@@ -173,7 +183,7 @@ class Dispatcher:
             answer.body[: 4 * LOGGED_CHARS].decode(errors="replace")[:LOGGED_CHARS],
             extra={"fields": {"model": replica.model_id, "node": replica.node}},
         )
-        if answer.status >= 500:
+        if answer.status >= 500 or answer.status == 401:
             self._metrics.failed(replica.model_id, replica.node)
         self._metrics.answered(replica.model_id, replica.node, Observation(stream=False, began=journey.began).end())
         busy = answer.status == 429 or answer.error.code == "rate_limit_exceeded"
@@ -183,6 +193,8 @@ class Dispatcher:
             journey.leave(answer, avoid=view.ready and entry is not None and entry.status == ModelStatus.loaded)
         elif busy or answer.status == 503:
             journey.leave(answer)
+        elif answer.status == 401:  # between the two of us: the client's own key is not what it speaks of
+            journey.leave(errors.upstream_failed(f"node '{replica.node}' does not accept this gateway's token"))
         else:
             raise answer
 

@@ -23,13 +23,21 @@ class ControlApi:
     """Handlers of one neuron's control plane; the routes are in `neuron.app`."""
 
     def __init__(
-        self, loader: Loader, registry: Registry, defaults: DefaultModels, metrics: Metrics, *, port: int
+        self,
+        loader: Loader,
+        registry: Registry,
+        defaults: DefaultModels,
+        metrics: Metrics,
+        *,
+        port: int,
+        scheme: str = "http",
     ) -> None:
         self._loader = loader
         self._registry = registry
         self._defaults = defaults
         self._metrics = metrics
         self.port = port
+        self._scheme = scheme
         self._started = time.monotonic()
 
     async def discovery(self, _request: Request) -> HTTPResponse:
@@ -49,7 +57,7 @@ class ControlApi:
             raise errors.invalid_request(
                 f"model '{model_id}' not loaded", code="model_not_found", status=404, param="model"
             )
-        return web.json({"url": f"http://localhost:{self.port}"})
+        return web.json({"url": f"{self._scheme}://localhost:{self.port}"})
 
     async def load(self, request: Request) -> HTTPResponse:
         """`{"status": "loaded"}` when it is; with `"wait": false` 202 and the job at once. The load goes on when the asker leaves."""

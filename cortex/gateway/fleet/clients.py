@@ -1,0 +1,86 @@
+"""The neurons' clients by name, as the configuration has them now."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from cortex.config.gateway import GatewaySection, NeuronRef
+from cortex.gateway.fleet.client import NeuronClient, NeuronError, new_http
+from cortex.net import tls
+
+
+class NeuronGone(NeuronError, KeyError):  # noqa: N818  reads as what happened
+    """A neuron that was removed while somebody was still busy with it."""
+
+    def __str__(self) -> str:
+        return f"neuron '{self.args[0]}' is no longer part of the fleet"
+
+
+class Clients(Mapping[str, NeuronClient]):
+    """`async with Clients(settings) as clients`: they are closed together. Asking for one that is gone raises NeuronGone."""
+
+    def __init__(self, settings: GatewaySection) -> None:
+        self._settings = settings
+        self._clients: dict[str, NeuronClient] = {}
+        self._https: dict[Path | None, tuple[ssl.SSLContext | None, httpx.AsyncClient]] = {}  # by who is trusted
+        self._held = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._held.aclose()
+
+    def __getitem__(self, name: str) -> NeuronClient:
+        try:
+            return self._clients[name]
+        except KeyError:
+            raise NeuronGone(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._clients)
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def add(self, ref: NeuronRef) -> NeuronClient:
+        """Raises TlsError when its authority cannot be read."""
+        trusted, http = self._http(ref.tls_ca)
+        client = NeuronClient(
+            ref,
+            http,
+            timeout_s=self._settings.poll_timeout_secs,
+            load_timeout_s=self._settings.load_timeout_secs,
+            tls=trusted,
+        )
+        self._clients[ref.name] = client
+        return client
+
+    def remove(self, name: str) -> None:
+        del self._clients[name]
+
+    def configure(self, settings: GatewaySection) -> None:
+        """New time-outs for everybody; an authority's file is read again, in case that it was renewed."""
+        self._settings = settings
+        for client in self._clients.values():
+            client.timeout_s, client.load_timeout_s = settings.poll_timeout_secs, settings.load_timeout_secs
+        for authority, (trusted, _) in self._https.items():
+            if authority and trusted:
+                tls.trust(trusted, authority)
+
+    def _http(self, authority: Path | None) -> tuple[ssl.SSLContext | None, httpx.AsyncClient]:
+        if authority not in self._https:
+            trusted = tls.trusting(authority) if authority else None
+            http = new_http(trusted)
+            self._held.push_async_callback(http.aclose)
+            self._https[authority] = trusted, http
+        return self._https[authority]
