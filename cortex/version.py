@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import functools
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from cortex import __version__
+from cortex.build_info import BUILD_INFO
 
 
 @functools.cache
 def version_info() -> dict[str, Any]:
-    """`{package_version, kind: "source"|"binary", git_sha|null, python, platform, harnesses: {name: library version}}`"""
+    """`{package_version, kind, flavour, git_sha, built_at, python, platform, harnesses: {name: library version}, llama_cpp}`
+
+    kind       "binary" or "source"; flavour and built_at are null for source
+    llama_cpp  llama.cpp's build, e.g. "b11549"
+    """
+    library = _installed("xllamacpp")
     return {
         "package_version": __version__,
         "kind": "binary" if "__compiled__" in globals() else "source",
-        "git_sha": _git_sha(),
+        "flavour": BUILD_INFO.get("flavour"),
+        "git_sha": BUILD_INFO.get("git_sha") or _git_sha(),
+        "built_at": BUILD_INFO.get("built_at"),
         "python": platform.python_version(),
         "platform": f"{platform.system().lower()}-{platform.machine()}",
-        "harnesses": {"llamacpp": _installed("xllamacpp")},
+        "harnesses": {"llamacpp": library},
+        "llama_cpp": llama_cpp_build(library),
     }
+
+
+def llama_cpp_build(library: str | None) -> str | None:
+    """The last number of xllamacpp's version (year.month.build): the library tells it nowhere else."""
+    found = re.fullmatch(r"20\d\d\.\d+\.(\d{4,})(?:\D.*)?", library or "")
+    return f"b{found[1]}" if found else None
 
 
 def _installed(package: str) -> str | None:

@@ -1,6 +1,6 @@
 """A role's process: one loop in the main thread, started in order, stopped in the opposite one.
 
-1. The neuron starts, then the gateway, which needs its address.
+1. The neuron starts, then the gateway, which needs its address; then systemd is told.
 2. SIGINT or SIGTERM: the gateway stops first, so that nobody asks a neuron that is going; then the neuron and its engines.
 3. A second signal ends the process at once; engines die with it.
 """
@@ -17,6 +17,7 @@ from contextlib import AsyncExitStack
 import uvloop
 
 from cortex import log as logs
+from cortex import systemd
 from cortex.cli import roles
 from cortex.cli.outcome import Exit, Failure
 from cortex.config.gateway import GatewayConfig
@@ -51,6 +52,7 @@ async def _serve(settings: roles.Settings) -> None:
         stop = Stop()
         try:
             await _start(settings, stack)
+            await stack.enter_async_context(systemd.ready())
             await stop.wait()
         except asyncio.CancelledError:
             if not stop.asked:

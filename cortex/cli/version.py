@@ -14,9 +14,11 @@ def version(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(facts))
         return Exit.ok
-    commit = f", commit {facts['git_sha']}" if facts["git_sha"] else ""
-    print(f"cortex {facts['package_version']} ({facts['kind']}{commit})")
+    build = {"flavour": facts["flavour"], "commit": facts["git_sha"], "built": facts["built_at"]}
+    told = "".join(f", {name} {value}" for name, value in build.items() if value)
+    print(f"cortex {facts['package_version']} ({facts['kind']}{told})")
     print(f"  python {facts['python']}, {facts['platform']}")
     for harness, library in facts["harnesses"].items():
-        print(f"  {harness} {library or 'not installed'}")
+        inside = f", llama.cpp {facts['llama_cpp']}" if harness == "llamacpp" and facts["llama_cpp"] else ""
+        print(f"  {harness} {library or 'not installed'}{inside}")
     return Exit.ok

@@ -8,6 +8,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from cortex.neuron.hardware import support
+
 MIB = 1024 * 1024
 _CGROUP = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
@@ -15,7 +17,10 @@ _PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """Constant facts. Memory in MiB; None is "could not be found out"."""
+    """Constant facts. Memory in MiB; None is "could not be found out".
+
+    cpu_unsupported_reason   why engines cannot run on this processor; None: they can
+    """
 
     hostname: str
     os: str
@@ -23,6 +28,7 @@ class HostFacts:
     cpu_model: str | None
     cpu_cores: int
     memory_total_mb: int | None
+    cpu_unsupported_reason: str | None = None
 
 
 def read_facts() -> HostFacts:
@@ -34,6 +40,7 @@ def read_facts() -> HostFacts:
         cpu_model=_cpu_model(),
         cpu_cores=usable_cores(),
         memory_total_mb=memory_total_mb(),
+        cpu_unsupported_reason=support.cpu_reason(_text(_PROC / "cpuinfo") or ""),
     )
 
 

@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class NvidiaFacts:
-    """What the driver says once. `unavailable_reason` is None on a host that has working GPUs or none at all."""
+    """What the driver says once. `unavailable_reason` is None on a host that has GPUs for this build or none at all."""
 
     devices: tuple[Device, ...] = ()
     driver_version: str | None = None

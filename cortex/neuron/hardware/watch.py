@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from cortex.neuron.hardware import host
+from cortex.neuron.hardware import host, support
 from cortex.neuron.hardware.host import HostFacts
 from cortex.neuron.hardware.nvidia import Nvidia, NvidiaFacts
 from cortex.tasks import Tasks
@@ -62,7 +63,15 @@ class HardwareWatch:
 
     def _probe(self) -> None:
         if not self.nvidia.devices:
-            self.nvidia = self._nvml.read_facts()
+            self.nvidia = _with_our_side(self._nvml.read_facts())
         self.devices = self._nvml.read_health()
         self.memory_free_mb = host.memory_free_mb()
         self.disk_free_mb = host.disk_free_mb(self._disk) if self._disk else None
+
+
+def _with_our_side(nvidia: NvidiaFacts) -> NvidiaFacts:
+    """GPUs that work may still be of no use to the engines of this build."""
+    if not nvidia.devices or not (reason := support.cuda_reason(nvidia.devices, support.engine_flavour())):
+        return nvidia
+    log.warning("the GPUs of this host are not used: %s", reason)
+    return dataclasses.replace(nvidia, unavailable_reason=reason)

@@ -91,6 +91,7 @@ class Loader:
         harness = choice.choose(request.harness, model.header, self.harnesses)  # ② who serves it
         await self.hardware.refresh()
         devices = self._choose_devices(request, job)  # ③ where
+        self._check_host(devices)
         memory = self.ledger.free(devices)
         spec = self._spec(request, model, harness, devices, memory)  # ④ with which settings
         key = key_of(model, spec, devices=len(devices), build=harness.version())
@@ -154,6 +155,15 @@ class Loader:
         for note in chosen.notes:
             job.note(note)
         return chosen.devices
+
+    def _check_host(self, devices: tuple[int, ...]) -> None:
+        """An engine of this build must be able to run here: no SIGILL, and no processor that stands in silently for a GPU."""
+        if reason := self.hardware.facts.cpu_unsupported_reason:
+            raise errors.invalid_request(reason, code="cpu_unsupported", status=422)
+        if devices and (reason := self.hardware.nvidia.unavailable_reason):
+            raise errors.invalid_request(
+                f"{reason}; with gpu_layers = 0 the model runs on the processor", code="cuda_unavailable", status=422
+            )
 
     def _spec(
         self, request: LoadRequest, model: LocalModel, harness: Harness, devices: tuple[int, ...], memory: Memory

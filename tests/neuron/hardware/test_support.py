@@ -1,0 +1,105 @@
+"""Whether this build's engines can run on this host."""
+
+import asyncio
+
+import pytest
+from helpers.live import SCRIPTED_MODEL, running_neuron
+
+from cortex.neuron.hardware import host, watch
+from cortex.neuron.hardware.nvidia import Nvidia, NvidiaFacts
+from cortex.neuron.hardware.support import cpu_reason, cuda_reason, engine_flavour
+from cortex.wire.fleet import Device
+
+CPUINFO = "processor\t: 0\nmodel name\t: Old\nflags\t\t: fpu sse4_2 {}\n\nprocessor\t: 1\nflags\t\t: fpu\n"
+NEEDED = "fma f16c bmi2 avx2"
+
+
+def device(name, capability):
+    return Device(index=0, name=name, compute_capability=capability)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "missing"),
+    [
+        (CPUINFO.format(NEEDED), None),
+        (CPUINFO.format("fma f16c bmi2"), "no AVX2,"),
+        (CPUINFO.format("avx"), "no AVX2, FMA, F16C, BMI2,"),
+        ("processor\t: 0\nFeatures\t: fp asimd\n", None),  # not x86
+        ("", None),
+    ],
+)
+def test_a_processor_without_what_engines_need_is_named(cpuinfo, missing):
+    """What is missing is listed; where the host does not tell, nothing is claimed."""
+    assert (cpu_reason(cpuinfo) or "") == "" if missing is None else missing in (cpu_reason(cpuinfo) or "")
+
+
+@pytest.mark.parametrize(
+    ("flavour", "devices", "told"),
+    [
+        ("cpu", [], None),
+        ("cpu", [device("RTX 4090", "8.9")], "no CUDA (flavour cpu)"),
+        ("cuda", [device("H100", "9.0")], None),
+        ("ampere", [device("RTX 3060", "8.6"), device("RTX 4090", "8.9")], None),  # runs on later minor versions
+        ("ada", [device("RTX 3060", "8.6")], "flavour ada), not for RTX 3060 (8.6)"),
+        ("hopper", [device("RTX 5090", "12.0")], "not for RTX 5090 (12.0)"),
+        ("blackwell", [device("GB10", "12.1")], "not for GB10 (12.1)"),
+        ("blackwell", [device("RTX 5090", "12.0")], None),
+        ("ada", [device("?", None)], None),
+    ],
+)
+def test_gpus_that_a_flavour_does_not_know_are_named(flavour, devices, told):
+    """A build for one family says which GPU it is not for; the one without CUDA says that."""
+    reason = cuda_reason(devices, flavour)
+    assert reason is None if told is None else told in (reason or "")
+
+
+def test_from_source_the_library_tells_its_flavour():
+    """The wheel of the package index has no CUDA."""
+    assert engine_flavour() == "cpu"
+
+
+class NvidiaHost(Nvidia):
+    """A host with a GPU, as NVML would tell it."""
+
+    def read_facts(self):
+        return NvidiaFacts((device("RTX 4090", "8.9"),), "580.1", "13.0")
+
+    def read_health(self):
+        return ()
+
+
+@pytest.mark.model
+def test_a_gpu_that_this_build_cannot_use_is_told_and_not_replaced_by_the_processor(models_dir, monkeypatch):
+    """Discovery says why; a load is refused with the reason, and runs on the processor only when that is asked for."""
+    monkeypatch.setattr(watch, "Nvidia", NvidiaHost)
+
+    async def scenario():
+        async with running_neuron(models_dir) as neuron:
+            discovery = await neuron.get("/discovery")
+            assert "no CUDA" in discovery["cuda_unavailable_reason"]
+            assert discovery["devices"][0]["name"] == "RTX 4090"
+            refused = await neuron.load(SCRIPTED_MODEL)
+            assert refused.status_code == 422
+            assert refused.json()["error"]["code"] == "cuda_unavailable"
+            assert "gpu_layers = 0" in refused.json()["error"]["message"]
+            loaded = await neuron.load(SCRIPTED_MODEL | {"gpu_layers": 0})
+            assert loaded.json()["status"] == "loaded"
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.model
+def test_a_processor_without_avx2_gets_a_sentence(models_dir, monkeypatch, tmp_path):
+    """The neuron runs, and every load says what the processor lacks: no engine dies of SIGILL."""
+    (tmp_path / "cpuinfo").write_text(CPUINFO.format("avx"))
+    (tmp_path / "meminfo").write_text("MemTotal: 8000000 kB\nMemAvailable: 8000000 kB\n")
+    monkeypatch.setattr(host, "_PROC", tmp_path)
+
+    async def scenario():
+        async with running_neuron(models_dir) as neuron:
+            refused = await neuron.load(SCRIPTED_MODEL)
+            assert refused.status_code == 422
+            assert refused.json()["error"]["code"] == "cpu_unsupported"
+            assert "AVX2" in refused.json()["error"]["message"]
+
+    asyncio.run(scenario())
