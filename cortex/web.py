@@ -13,13 +13,14 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import orjson
 from pydantic import BaseModel, ValidationError
 from sanic import Request, Sanic
+from sanic.compat import Header
 from sanic.exceptions import MethodNotAllowed, NotFound, PayloadTooLarge, SanicException
 from sanic.response import BaseHTTPResponse, HTTPResponse
 
@@ -167,6 +168,16 @@ def parse(kind: type[M], body: Mapping[str, Any]) -> M:
         ) from None
 
 
+class _Relayed(HTTPResponse):
+    """An answer that is passed on: its header values came over a wire and hold no line break, so they are written as they are."""
+
+    @property
+    def processed_headers(self) -> Iterator[tuple[bytes, bytes]]:
+        for name, value in self.headers.items():
+            if name != "alt-svc":  # Sanic sets it, always, and empty
+                yield name.encode(), str(value).encode(errors="surrogateescape")
+
+
 class SanicSink:
     """A client's connection as `net.relay` sees it. `status` is None until the answer has begun."""
 
@@ -178,10 +189,10 @@ class SanicSink:
 
     async def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         self.status = status
-        fields = dict(headers)
-        content_type = fields.pop("content-type", "application/octet-stream")
-        fields["x-request-id"] = self._request.ctx.id
-        self._response = await self._request.respond(status=status, headers=fields, content_type=content_type)
+        response = _Relayed(status=status, headers=Header(headers))
+        response.headers.setdefault("content-type", "application/octet-stream")
+        response.headers["x-request-id"] = self._request.ctx.id
+        self._response = await self._request.respond(response)
 
     async def send(self, data: bytes) -> None:
         """Wait while the client is slow; raises CancelledError when it has gone."""

@@ -28,6 +28,7 @@ _LABELS = ("model", "node")
 class _Answers(NamedTuple):
     """What every answer of one model on one node touches: finding series by their labels is what costs, so it is done once."""
 
+    requests: Counter
     duration: Histogram
     prompt: Counter
     completion: Counter
@@ -70,7 +71,7 @@ class Metrics:
         return Histogram(name, text, _LABELS, registry=self._registry, buckets=buckets)
 
     def sent(self, model: str, node: str) -> None:
-        self._requests.labels(model, node).inc()
+        self._series_of(model, node).requests.inc()
 
     def failed(self, model: str, node: str) -> None:
         self._errors.labels(model, node).inc()
@@ -83,7 +84,7 @@ class Metrics:
 
     def answered(self, model: str, node: str, totals: Totals) -> None:
         """An answer is over, whole or not."""
-        series = self._series.get((model, node)) or self._new_series(model, node)
+        series = self._series_of(model, node)
         series.duration.observe(totals.seconds)
         series.prompt.inc(totals.prompt_tokens)
         series.completion.inc(totals.completion_tokens)
@@ -93,8 +94,11 @@ class Metrics:
         if totals.tokens_per_second is not None:
             series.speed.observe(totals.tokens_per_second)
 
-    def _new_series(self, model: str, node: str) -> _Answers:
+    def _series_of(self, model: str, node: str) -> _Answers:
+        if series := self._series.get((model, node)):
+            return series
         series = self._series[model, node] = _Answers(
+            self._requests.labels(model, node),
             self._duration.labels(model, node),
             self._prompt.labels(model, node),
             self._completion.labels(model, node),

@@ -15,7 +15,7 @@ from cortex.gateway.fleet.client import refusal
 from cortex.gateway.fleet.state import Fleet
 from cortex.gateway.proxy.call import Call
 from cortex.gateway.proxy.observe import Totals
-from cortex.gateway.routing.types import Serve
+from cortex.gateway.routing.decisions import Serve
 from cortex.net.headers import Headers
 from cortex.wire import sse
 from cortex.wire.errors import openai_event
@@ -58,7 +58,7 @@ class Journey:
         self._fleet = fleet
         self._clock = clock
         self._attempts = 0
-        self._held = contextlib.ExitStack()
+        self._using: contextlib.AbstractContextManager[None] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -66,19 +66,25 @@ class Journey:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._held.close()
+        self._free()
+
+    def _free(self) -> None:
+        using, self._using = self._using, None
+        if using is not None:
+            using.__exit__(None, None, None)
 
     def use(self, replica: Serve) -> None:
         """Go to a replica, and be counted there."""
-        self._held.close()
-        self._held.enter_context(self._fleet.using(replica.node, replica.model_id))
+        self._free()
+        self._using = self._fleet.using(replica.node, replica.model_id)
+        self._using.__enter__()
         self.replica = replica
         self.began = self._clock()
         self._attempts += 1
 
     def leave(self, failure: CortexError | NeuronAnswer, *, avoid: bool = True) -> None:
         """The replica cannot serve the call. Raises `failure` when enough were tried."""
-        self._held.close()
+        self._free()
         if self._attempts >= MAX_ATTEMPTS:
             raise failure
         self.failure = failure
