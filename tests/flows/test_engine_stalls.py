@@ -1,0 +1,74 @@
+"""An engine that hangs is found out by its silence; one that works on a long prompt is not."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, running_neuron
+from helpers.waiting import until
+
+from cortex.tasks import running
+
+pytestmark = pytest.mark.model
+CHAT = "/v1/chat/completions"
+
+
+@contextlib.contextmanager
+def _hanging_engine():
+    """The engine's process stands still for the time of the block."""
+    (child,) = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    os.kill(int(child), signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(int(child), signal.SIGCONT)
+
+
+def _endless():
+    text = {"role": "user", "content": "[[loop]]"}
+    return {"model": SCRIPTED, "messages": [text], "max_tokens": 100_000, "stream": True}
+
+
+def test_an_engine_that_hangs(models_dir):
+    """In mid-stream it is an error event, before the first byte a 504; when it goes on, so does its model."""
+
+    async def scenario():
+        async with running_neuron(models_dir, admission={"idle_timeout_secs": 1}) as neuron:
+            await neuron.load({**SCRIPTED_MODEL, "context": 131_072})
+            got = bytearray()
+
+            async def read():
+                async with neuron.http.stream("POST", CHAT, json=_endless()) as stream:
+                    async for piece in stream.aiter_bytes():
+                        got.extend(piece)
+
+            async with running(read(), name="client") as reading:
+                await until(lambda: got.count(b"data:") > 3)
+                with _hanging_engine():
+                    await asyncio.wait([reading], timeout=20)
+                    assert reading.done()
+                    late = await neuron.chat(SCRIPTED, "hi")
+            error = json.loads(bytes(got).rstrip().rpartition(b"data: ")[2])["error"]
+            assert error["code"] == "upstream_timeout"
+            assert (late.status_code, late.json()["error"]["code"]) == (504, "upstream_timeout")
+            assert (await neuron.chat(SCRIPTED, "hi")).status_code == 200
+
+    asyncio.run(scenario())
+
+
+def test_a_long_prefill_is_no_hanging_engine(models_dir):
+    """A client that is not even streaming gets its answer, though the first token took many times the idle time-out."""
+    idle_s = 2
+
+    async def scenario():
+        async with running_neuron(models_dir, admission={"idle_timeout_secs": idle_s}) as neuron:
+            await neuron.load({**DEMO_MODEL, "context": 4096})
+            answer = await neuron.chat(DEMO, " ".join(f"word{number}" for number in range(250)), max_tokens=2)
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["timings"]["prompt_ms"] > 1000 * idle_s
+
+    asyncio.run(scenario())
