@@ -19,12 +19,14 @@ from cortex.neuron.api.control import ControlApi
 from cortex.neuron.api.guard import Guard
 from cortex.neuron.api.inference import InferenceApi
 from cortex.neuron.api.openai_models import ModelsApi
+from cortex.neuron.api.tokens import TokensApi
 from cortex.neuron.hardware.watch import HardwareWatch
 from cortex.neuron.metrics import Metrics
 from cortex.neuron.models.activation import DefaultModels
 from cortex.neuron.models.library import Library
 from cortex.neuron.models.loading import Loader
 from cortex.neuron.models.registry import Registry
+from cortex.neuron.models.vocabulary import Vocabularies
 from cortex.neuron.runtime_dir import runtime_directory
 from cortex.tasks import Tasks
 
@@ -61,8 +63,10 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
         scheme = "https" if showing else "http"
         control = ControlApi(loader, registry, defaults, Metrics(loader, registry), port=config.port, scheme=scheme)
         inference = InferenceApi(registry, pool, idle_timeout_s=config.admission.idle_timeout_secs)
+        vocabularies = await stack.enter_async_context(Vocabularies(runtime).running())
+        tokens = TokensApi(registry, loader, vocabularies, pool)
         app = web.new_app("neuron", max_body_bytes=config.limits.max_body_mb * 1024 * 1024)
-        _routes(app, Guard(config.token), control, inference, ModelsApi(registry))
+        _routes(app, Guard(config.token), control, inference, tokens, ModelsApi(registry))
         listening = await stack.enter_async_context(web.listening(app, config.listen, showing))
         control.port = listening.port
         stack.push_async_callback(web.drained, app, FAREWELL_S)
@@ -73,7 +77,12 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
 
 
 def _routes(
-    app: Sanic[Any, Any], guard: Guard, control: ControlApi, inference: InferenceApi, models: ModelsApi
+    app: Sanic[Any, Any],
+    guard: Guard,
+    control: ControlApi,
+    inference: InferenceApi,
+    tokens: TokensApi,
+    models: ModelsApi,
 ) -> None:
     for method, path, handler in (
         ("GET", "/discovery", control.discovery),
@@ -91,6 +100,10 @@ def _routes(
         ("POST", "/v1/completions", inference.infer),
         ("POST", "/v1/embeddings", inference.infer),
         ("POST", "/v1/rerank", inference.infer),
+        ("POST", "/v1/chat/completions/input_tokens", tokens.handle),
+        ("POST", "/tokenize", tokens.handle),
+        ("POST", "/detokenize", tokens.handle),
+        ("POST", "/apply-template", tokens.handle),
     ):
         web.route(app, method, path, guard.protecting(handler))
     web.route(app, "GET", "/health", guard.health(control.health))

@@ -46,10 +46,11 @@ class Fact(NamedTuple):
 
 @dataclass
 class Facts:
-    """What the pairs say: all numbers, a few texts, a few arrays of numbers, and every array's length."""
+    """What the pairs say: all numbers, a few texts, a few arrays of numbers, every array's length, and where each pair lies in the file."""
 
     values: dict[str, Fact] = field(default_factory=dict)
     array_lengths: dict[str, int] = field(default_factory=dict)
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def error(self, key: str, message: str) -> GGUFError:
         fact = self.values.get(key)
@@ -105,6 +106,7 @@ class _Reader:
             raise GGUFError(f"the key '{key}' stands there twice", offset)
         self._seen.add(key)
         value = self._value(key, self._type_of(key))
+        self.facts.spans[key] = (offset, self._cursor.offset)
         if value is not None:
             self.facts.values[key] = Fact(value, offset)
 

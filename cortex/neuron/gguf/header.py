@@ -124,7 +124,7 @@ def read_header(path: Path) -> Header:
 
 
 def _read(cursor: Cursor, file_bytes: int) -> Header:
-    version = _version(cursor)
+    version = read_version(cursor)
     tensor_count, key_count = cursor.u64("the number of tensors"), cursor.u64("the number of keys")
     facts = read_facts(cursor, key_count)
     tensors = read_tensors(cursor, tensor_count)
@@ -132,7 +132,7 @@ def _read(cursor: Cursor, file_bytes: int) -> Header:
     return _header(version, facts, tensors, file_bytes)
 
 
-def _version(cursor: Cursor) -> int:
+def read_version(cursor: Cursor) -> int:
     magic = cursor.take(4, "the magic")
     if magic != MAGIC:
         raise GGUFError(f"it begins with {magic!r}, and a GGUF file with {MAGIC!r}", 0)

@@ -60,7 +60,7 @@ class Registry:
         """Start a load, or join the one that is there. Returns at once; the job tells the rest."""
         if self.closed:
             raise errors.shutting_down()
-        request = self._with_profile(request)
+        request = self.with_profile(request)
         slot = self.slots.get(request.model_id)
         if slot and not slot.is_gone:
             return self._joined(slot, request)
@@ -94,7 +94,7 @@ class Registry:
             )
         return slot.job
 
-    def _with_profile(self, request: LoadRequest) -> LoadRequest:
+    def with_profile(self, request: LoadRequest) -> LoadRequest:
         """What the operator wrote for this model on this host holds where the request says nothing."""
         profile = self._profiles.get(request.model_id)
         if profile is None:
