@@ -146,6 +146,11 @@ class Catalogue(Section):
     def _profiles(self) -> Mapping[str, Profile]:
         return {profile.id: profile for profile in self.models}
 
+    def with_profile(self, profile: Profile) -> Self:
+        """The same with this profile instead of the model's own."""
+        others = tuple(each for each in self.models if each.id != profile.id)
+        return type(self)(models=(*others, profile), aliases=dict(self.aliases), resident=self.resident)
+
     def priority(self, model_id: str) -> int:
         profile = self._profiles.get(model_id)
         return profile.priority if profile else DEFAULT_PRIORITY

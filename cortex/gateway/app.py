@@ -33,8 +33,9 @@ from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.state import Fleet
 from cortex.gateway.metrics import CONTENT_TYPE, Metrics
 from cortex.gateway.proxy.dispatch import Dispatcher
+from cortex.gateway.routing.decisions import Decision
+from cortex.gateway.routing.eviction import Circumstances
 from cortex.gateway.routing.route import route
-from cortex.gateway.routing.types import Decision
 from cortex.net import tls
 from cortex.net.pool import Pool
 from cortex.tasks import Tasks
@@ -73,7 +74,8 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         metrics = Metrics(fleet)
 
         def decide(model: str, avoid: Collection[str] = (), /) -> Decision:
-            return route(model, catalogue, fleet.snapshot, fleet.in_flight, avoid)
+            now = Circumstances(in_flight=fleet.in_flight, strategy=config.eviction.strategy)
+            return route(model, catalogue, fleet.snapshot, now, avoid)
 
         lifecycle = Lifecycle(
             clients, poller, tasks, decide=decide, load_timeout_s=settings.load_timeout_secs, loaded=metrics.cold_start

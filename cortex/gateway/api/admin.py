@@ -10,9 +10,12 @@ from cortex import errors, web
 from cortex.config.catalogue import Catalogue, Profile
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.state import Fleet
-from cortex.gateway.routing.placement import candidates
+from cortex.gateway.routing.decisions import Candidate
+from cortex.gateway.routing.eviction import Circumstances
+from cortex.gateway.routing.placement import Search, candidates
 from cortex.gateway.routing.route import why_not
-from cortex.gateway.routing.types import COMING, Candidate, FleetSnapshot, Node
+from cortex.gateway.routing.snapshot import FleetSnapshot
+from cortex.gateway.routing.types import COMING, Node
 from cortex.wire.fleet import LoadRequest, ModelStatus, UnloadRequest
 
 
@@ -79,10 +82,10 @@ class AdminApi:
         profile = self._catalogue.profile(model_id) or Profile(id=model_id, source=asked.source)
         if asked.node:
             profile = profile.model_copy(update={"pinned_on": ()})
-        nodes = self._nodes(asked.node)
-        able = candidates(model_id, profile, nodes)
+        fleet, catalogue = FleetSnapshot.of(self._nodes(asked.node)), self._catalogue.with_profile(profile)
+        able = candidates(Search(model_id, catalogue, fleet, Circumstances(in_flight=self._fleet.in_flight)))
         if not able:
-            raise why_not(model_id, profile, FleetSnapshot.of(nodes))
+            raise why_not(model_id, catalogue, fleet)
         coming = self._with_status(model_id, set(COMING), asked.node)
         best = next((candidate for candidate in able if candidate.node in coming), able[0])
         said = asked.model_dump(include=asked.model_fields_set - {"model_id", "node", "wait"})

@@ -15,8 +15,8 @@ from sanic.response import HTTPResponse
 from cortex import errors, web
 from cortex.config.catalogue import Catalogue, Profile
 from cortex.gateway.fleet.state import Fleet, NeuronView
-from cortex.gateway.routing.placement import feasible
-from cortex.gateway.routing.types import FleetSnapshot
+from cortex.gateway.routing.feasible import feasible
+from cortex.gateway.routing.snapshot import FleetSnapshot
 from cortex.wire.fleet import ModelEntry, ModelStatus
 
 

@@ -14,7 +14,7 @@ from cortex import errors
 from cortex.errors import CortexError
 from cortex.gateway.fleet.client import JOB_WAIT_S, NeuronClient, NeuronError, NeuronRefusal, error_from
 from cortex.gateway.fleet.poller import Poller
-from cortex.gateway.routing.types import Candidate, Decision, Place, Reject, Serve, Wait
+from cortex.gateway.routing.decisions import Candidate, Decision, Place, Queue, Reject, Serve, Wait
 from cortex.tasks import Tasks
 from cortex.wire.fleet import Job, JobStage, UnloadRequest
 
@@ -107,7 +107,7 @@ class Lifecycle:
             match self._decide(model_id):
                 case Serve():
                     return None
-                case Reject(error):
+                case Reject(error) | Queue(error):
                     return _telling(failed) or error
                 case Wait(node, job_id) if job_id and job_id not in followed:
                     followed.add(job_id)

@@ -1,5 +1,7 @@
 """The fleet: what was last heard of each neuron. The poller writes, everybody else reads frozen views.
 
+A poll costs what it brought: what did not change since the last one is the same object in the views and the snapshot.
+
 The second, separate piece of state is how many requests this gateway has open on each replica: it is counted here by
 whoever holds `using(…)`, and refines the neurons' own figures between two polls.
 """
@@ -11,12 +13,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TypeVar
 
 from cortex.config.gateway import NeuronRef
-from cortex.gateway.routing.types import COMING, Device, FleetSnapshot, Node, Replica
+from cortex.gateway.fleet.nodes import node_of
+from cortex.gateway.fleet.signal import Signal
+from cortex.gateway.routing.snapshot import FleetSnapshot
+from cortex.gateway.routing.types import COMING
 from cortex.net.address import Address
 from cortex.wire.fleet import Discovery, Health, ModelEntry, ModelStatus
 
+T = TypeVar("T")
 _MOVING = COMING | {ModelStatus.draining}
 
 
@@ -54,17 +61,25 @@ class NeuronView:
 
 
 class Fleet:
-    """Every configured neuron. `heard` and `missed` are the poller's; the rest is for reading."""
+    """Every neuron that is known. `heard`, `missed`, `add` and `remove` are the poller's; the rest is for reading.
+
+    snapshot   the fleet as routing sees it
+    in_flight  this gateway's own requests by (node, model)
+    changed    told at every poll, and whenever a request of ours has ended
+    """
 
     def __init__(
         self, neurons: Sequence[NeuronRef], *, unhealthy_after: int, clock: Callable[[], float] = time.time
     ) -> None:
-        self._views = {ref.name: NeuronView(ref.name, ref.endpoint) for ref in neurons}
+        self._views: dict[str, NeuronView] = {}
         self._unhealthy_after = unhealthy_after
         self._clock = clock
         self._in_flight: dict[tuple[str, str], int] = {}
         self.in_flight: Mapping[tuple[str, str], int] = MappingProxyType(self._in_flight)
-        self.snapshot = FleetSnapshot.of(map(_node, self._views.values()))
+        self.snapshot = FleetSnapshot()
+        self.changed = Signal()
+        for ref in neurons:
+            self.add(ref)
 
     def __repr__(self) -> str:
         return f"<Fleet {[view.name if view.healthy else view.name + ' (down)' for view in self.views]}>"
@@ -77,6 +92,16 @@ class Fleet:
         return self._views.get(name)
 
     # ---- written by the poller
+
+    def add(self, ref: NeuronRef) -> NeuronView:
+        """A neuron that nothing was heard of yet."""
+        return self._write(NeuronView(ref.name, ref.endpoint))
+
+    def remove(self, name: str) -> None:
+        """A neuron has left the fleet; requests that are with it end by themselves."""
+        if self._views.pop(name, None):
+            self.snapshot = self.snapshot.without(name)
+            self.changed.tell()
 
     def heard(
         self,
@@ -97,8 +122,8 @@ class Fleet:
                 last_poll=self._clock(),
                 discovery=discovery or old.discovery,
                 health=health or old.health,
-                models=MappingProxyType({entry.id: entry for entry in models}),
-                addresses=MappingProxyType(dict(addresses)),
+                models=_same_if_equal(old.models, {entry.id: entry for entry in models}),
+                addresses=_same_if_equal(old.addresses, dict(addresses)),
                 others_load=self._others_load(name, health) if health else old.others_load,
             )
         )
@@ -117,8 +142,10 @@ class Fleet:
         }
 
     def _write(self, view: NeuronView) -> NeuronView:
+        old = self._views.get(view.name)
         self._views[view.name] = view
-        self.snapshot = FleetSnapshot.of(map(_node, self._views.values()))
+        self.snapshot = self.snapshot.with_node(node_of(view, old, self.snapshot.by_name.get(view.name)))
+        self.changed.tell()
         return view
 
     # ---- counted by whoever sends a request
@@ -134,34 +161,9 @@ class Fleet:
             self._in_flight[key] -= 1
             if not self._in_flight[key]:
                 del self._in_flight[key]
+                self.changed.tell()
 
 
-def _node(view: NeuronView) -> Node:
-    return Node(
-        name=view.name,
-        ready=view.ready,
-        devices=_devices(view),
-        harnesses=view.discovery.harnesses if view.discovery else None,
-        memory_free_mb=view.health.memory_free_mb if view.health else None,
-        models={entry.id: _replica(view, entry) for entry in view.models.values()},
-    )
-
-
-def _devices(view: NeuronView) -> tuple[Device, ...] | None:
-    if view.discovery is None:
-        return None
-    free = {device.index: device.vram_free_mb for device in view.health.devices} if view.health else {}
-    return tuple(
-        Device(device.index, device.vram_total_mb, free.get(device.index)) for device in view.discovery.devices
-    )
-
-
-def _replica(view: NeuronView, entry: ModelEntry) -> Replica:
-    return Replica(
-        node=view.name,
-        model_id=entry.id,
-        status=entry.status,
-        address=view.addresses.get(entry.id),
-        others_load=view.others_load.get(entry.id, 0),
-        job_id=entry.job_id,
-    )
+def _same_if_equal(old: Mapping[str, T], new: dict[str, T]) -> Mapping[str, T]:
+    """What did not change stays the same object, by which others see it at once."""
+    return old if old == new else MappingProxyType(new)

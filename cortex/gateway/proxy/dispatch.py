@@ -23,7 +23,7 @@ from cortex.gateway.metrics import Metrics
 from cortex.gateway.proxy.call import Call
 from cortex.gateway.proxy.journey import Journey, NeuronAnswer
 from cortex.gateway.proxy.observe import Observation
-from cortex.gateway.routing.types import Decision, Reject, Serve
+from cortex.gateway.routing.decisions import Decision, Reject, Serve
 from cortex.net.errors import IdleTimeout, NetError
 from cortex.net.headers import Headers, forwardable_response_headers
 from cortex.net.keepalive import open_with_keepalive

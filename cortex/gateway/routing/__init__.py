@@ -1,6 +1,12 @@
 """Decisions about a request, as functions over frozen snapshots: no I/O, no clock, no logging.
 
-types.py      the fleet as routing sees it, and what can be decided
-route.py      serve, wait, place or reject
-placement.py  where a model that is loaded nowhere may go, best first
+types.py      the fleet as routing sees it
+snapshot.py   all of it at one moment, indexed by model
+decisions.py  what can be decided
+route.py      serve, wait, place, queue or reject
+feasible.py   where a model could run at all
+need.py       how much memory it will take
+fit.py        devices and victims with which it fits
+eviction.py   who may leave for whom
+placement.py  the neurons to ask, best first
 """

@@ -1,94 +1,142 @@
-"""Where a model that is loaded nowhere may go, best first (DESIGN section 6.4, without eviction).
+"""Where a model that is loaded nowhere may go, best first (DESIGN section 6.4).
+
+Of the neurons that could host it: those where it fits free memory now; if there are none, those where it fits after
+evicting what it may displace; if there are none, the same with less context, as far as the profile allows. Within each:
+the file is there, the cheapest eviction, the most free memory, the name.
 
 A neuron judges a load itself and with fresher numbers; what is decided here is the order in which neurons are asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 
-from cortex.config.catalogue import Profile
-from cortex.gateway.routing.types import Candidate, Device, Node
+from cortex.config.catalogue import Catalogue, Profile
+from cortex.gateway.routing.decisions import Candidate
+from cortex.gateway.routing.eviction import Circumstances, tenants
+from cortex.gateway.routing.feasible import fetchable, file_names, obstacle
+from cortex.gateway.routing.fit import Fit, Tenant, cost, fit, gpus_wanted, memory_of, shares
+from cortex.gateway.routing.need import Attempt, attempts, need
+from cortex.gateway.routing.snapshot import FleetSnapshot
+from cortex.gateway.routing.types import UNKNOWN, Node, Replica
 from cortex.wire.fleet import LoadRequest, ModelStatus
 
-ANY_HARNESS = frozenset(
-    {"auto", "candle"}
-)  # the neuron picks by the file; candle is the first generation's word for it
+ENOUGH = 8  # candidates: who is left after so many failures is found by deciding again
+LOOKED_AT = 32  # nodes that are weighed against one another, with the file and without; more only in vast fleets
 
 
-def candidates(model_id: str, profile: Profile | None, nodes: Iterable[Node]) -> tuple[Candidate, ...]:
-    """The ready neurons that may load the model: pinned there, file present, most free memory, name."""
-    able = [node for node in nodes if node.ready and feasible(node, model_id, profile)]
-    able.sort(key=lambda node: _rank(node, model_id, profile))
-    return tuple(Candidate(node.name, _request(node, model_id, profile)) for node in able)
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A model looking for a place. `patient`: it would wait until those who are busy may leave."""
+
+    model_id: str
+    catalogue: Catalogue
+    fleet: FleetSnapshot
+    now: Circumstances
+    avoid: Collection[str] = ()
+    patient: bool = False
+    profile: Profile | None = field(init=False)
+    names: tuple[str, ...] = field(init=False)
+    files: tuple[Replica, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        profile = self.catalogue.profile(self.model_id)
+        names = file_names(self.model_id, profile, self.fleet)
+        files = (file for node in self.fleet.freest if (file := _file(node, names)))
+        object.__setattr__(self, "profile", profile)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "files", tuple(islice(files, ENOUGH)))
+
+    def file_on(self, node: Node) -> Replica | None:
+        return _file(node, self.names)
 
 
-def feasible(node: Node, model_id: str, profile: Profile | None) -> bool:
-    """Whether the neuron could host the model, were it up and empty. What a neuron has not told is no reason against it."""
-    if profile is None:  # only the catalogue may make a neuron fetch something
-        return model_id in node.models
-    return (
-        profile.may_run_on(node.name)
-        and _has_harness(node, profile)
-        and _has_devices(node, profile)
-        and (model_id in node.models or _fetchable(profile))
+def candidates(search: Search) -> tuple[Candidate, ...]:
+    """The ready neurons that may load the model, best first; no more than `ENOUGH`."""
+    for attempt in attempts(search.profile):
+        if found := list(_found(search, attempt)):
+            return tuple(sorted(found, key=lambda each: _rank(search, each))[:ENOUGH])
+    return ()
+
+
+def _found(search: Search, attempt: Attempt) -> Iterator[Candidate]:
+    order: Iterable[Node] = search.fleet.freest
+    if attempt.evicting:
+        order = sorted(order, key=lambda node: (-node.room_mb, node.name))
+    for with_file in (True, False):
+        hosts = islice(_hosts(search, order, with_file=with_file), LOOKED_AT)
+        able = (_candidate(search, node, attempt) for node in hosts)
+        yield from islice((each for each in able if each), LOOKED_AT if attempt.evicting else ENOUGH)
+
+
+def _rank(search: Search, candidate: Candidate) -> tuple[object, ...]:
+    entry = search.fleet.by_name[candidate.node].models.get(search.model_id)
+    failed = entry is not None and entry.status == ModelStatus.failed
+    free = UNKNOWN if candidate.free_mb is None else candidate.free_mb
+    eviction = cost(candidate.victims, search.now.strategy)
+    return failed, not candidate.has_file, eviction, -free, candidate.node
+
+
+def _hosts(search: Search, order: Iterable[Node], *, with_file: bool) -> Iterator[Node]:
+    """Feasible ready neurons, those on whose disk the model is or those that would have to fetch it."""
+    if not with_file and (search.profile is None or not fetchable(search.profile)):
+        return
+    size_mb = max((file.size_mb or 0 for file in search.files), default=0)
+    for node in order:
+        if not node.ready or (search.file_on(node) is not None) is not with_file or node.name in search.avoid:
+            continue
+        if search.profile is not None and obstacle(node, search.profile) is not None:
+            continue
+        if with_file or node.disk_free_mb is None or node.disk_free_mb > size_mb:
+            yield node
+
+
+def _file(node: Node, names: tuple[str, ...]) -> Replica | None:
+    models = node.models
+    return next((models[name] for name in names if name in models), None)
+
+
+# ---- one node
+
+
+def _candidate(search: Search, node: Node, attempt: Attempt) -> Candidate | None:
+    emptied = node.name in search.now.emptied
+    if emptied and not attempt.evicting:
+        return None
+    file, told = search.file_on(node), search.now.told.get(node.name)
+    wanted = need(search.profile, file, search.files, attempt.counted, told)
+    leaving = _tenants(search, node) if attempt.evicting else []
+    found = fit(
+        memory_of(node, search.profile),
+        shares(search.profile) if node.devices else (1.0,),
+        wanted.mb,
+        leaving,
+        strategy=search.now.strategy,
+        everybody=emptied,
+    )
+    if found is None:
+        return None
+    return Candidate(
+        node=node.name,
+        request=_request(search, found, attempt),
+        victims=found.victims,
+        has_file=file is not None,
+        need_mb=wanted.mb,
+        need_from=wanted.source,
+        free_mb=found.free_mb,
     )
 
 
-def gpus_wanted(profile: Profile) -> int:
-    """How many GPUs the operator asked for; 0 when the profile does not say, and a host without a GPU will do."""
-    if "min_devices" in profile.model_fields_set:
-        return profile.min_devices
-    return 1 if profile.min_device_vram_mb else 0
+def _tenants(search: Search, node: Node) -> list[Tenant]:
+    return tenants(node, search.model_id, search.catalogue, search.now, patient=search.patient)
 
 
-def _has_harness(node: Node, profile: Profile) -> bool:
-    if node.harnesses is None:
-        return True
-    return bool(node.harnesses) if profile.harness in ANY_HARNESS else profile.harness in node.harnesses
-
-
-def _has_devices(node: Node, profile: Profile) -> bool:
-    return node.devices is None or len(_eligible(node, profile)) >= gpus_wanted(profile)
-
-
-def _eligible(node: Node, profile: Profile | None) -> list[Device]:
-    """The devices that are large enough, the freest first."""
-    floor = (profile.min_device_vram_mb if profile else None) or 0
-    large = [device for device in node.devices or () if device.total_mb is None or device.total_mb >= floor]
-    return sorted(large, key=lambda device: (-_known(device.free_mb), device.index))
-
-
-def _fetchable(profile: Profile) -> bool:
-    """A hub's repositories are called owner/name."""
-    return profile.source is not None or "/" in profile.id
-
-
-def _rank(node: Node, model_id: str, profile: Profile | None) -> tuple[bool, bool, bool, int, str]:
-    pinned = profile is not None and node.name in profile.pinned_on
-    entry = node.models.get(model_id)
-    failed = entry is not None and entry.status == ModelStatus.failed
-    return (not pinned, failed, entry is None, -_free_mb(node, profile), node.name)
-
-
-def _free_mb(node: Node, profile: Profile | None) -> int:
-    """Memory that the model could take: of as many GPUs as it may use, or of a host without any."""
-    if not node.devices:
-        return _known(node.memory_free_mb)
-    count = max(1, gpus_wanted(profile) if profile else 1)
-    return sum(_known(device.free_mb) for device in _eligible(node, profile)[:count])
-
-
-def _known(megabytes: int | None) -> int:
-    """An order must be total; what is unknown comes last."""
-    return -1 if megabytes is None else megabytes
-
-
-def _request(node: Node, model_id: str, profile: Profile | None) -> LoadRequest:
+def _request(search: Search, found: Fit, attempt: Attempt) -> LoadRequest:
+    profile = search.profile
     if profile is None:
-        return LoadRequest(model_id=model_id, wait=False)
+        return LoadRequest(model_id=search.model_id, wait=False)
     count = gpus_wanted(profile)
-    if not count:
-        return profile.load_request()
-    chosen = [device.index for device in _eligible(node, profile)[:count]] or range(count)
-    return profile.load_request(devices=tuple(sorted(chosen)))
+    request = profile.load_request(devices=(found.devices or tuple(range(count))) if count else None)
+    return request.model_copy(update={"context": attempt.context}) if attempt.context else request

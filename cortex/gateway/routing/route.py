@@ -1,75 +1,158 @@
 """What happens to a request for a model (DESIGN section 6).
 
 1. An alias is resolved to a concrete id.
-2. Loaded and servable somewhere: the least busy replica serves, ties by name.
+2. Loaded and servable somewhere: the least busy replica serves, ties by name. One that gives way to a model that has
+   waited too long takes nothing new.
 3. On its way somewhere: wait for it there.
-4. Otherwise it is placed on a feasible neuron.
-5. Nothing feasible: 404 when no neuron could ever host it, 503 when one could that is down.
+4. Otherwise it is placed on a feasible neuron; where only busy models have its room, it waits for its turn.
+5. Nothing feasible: 404 when no neuron could ever host it, 503 when one could that is down or full.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from cortex import errors
-from cortex.config.catalogue import Catalogue, Profile
+from cortex.config.catalogue import Catalogue
 from cortex.errors import CortexError
-from cortex.gateway.routing.placement import candidates, feasible
-from cortex.gateway.routing.types import COMING, Decision, FleetSnapshot, Place, Reject, Replica, Serve, Wait
+from cortex.gateway.routing.decisions import Candidate, Decision, Place, Queue, Reject, Serve, Wait
+from cortex.gateway.routing.eviction import Circumstances, held_mb, is_busy
+from cortex.gateway.routing.feasible import feasible
+from cortex.gateway.routing.need import attempts, need
+from cortex.gateway.routing.placement import Search, candidates
+from cortex.gateway.routing.snapshot import FleetSnapshot
+from cortex.gateway.routing.types import COMING, Node, Replica
 from cortex.wire.fleet import ModelStatus
 
-InFlight = Mapping[tuple[str, str], int]  # this gateway's own requests by (node, model id)
+BUSY_RETRY_S = 5.0
+DOWN_RETRY_S = 3.0
 
 
 def route(
     model: str,
     catalogue: Catalogue,
     fleet: FleetSnapshot,
-    in_flight: InFlight,
+    now: Circumstances,
     avoid: Collection[str] = (),
 ) -> Decision:
-    """Decide about a request for `model` (an id or an alias). Nodes in `avoid` were tried for this request and do not serve it."""
+    """Decide about a request for `model` (an id or an alias). Nodes in `avoid` were tried for this request and are not asked again."""
     # 1
     model_id = catalogue.resolve(model)
     # 2
-    replicas = fleet.servable.get(model_id, ())
-    if avoid:
-        replicas = tuple(replica for replica in replicas if replica.node not in avoid)
-    if replicas:
-        best = replicas[0] if len(replicas) == 1 else min(replicas, key=lambda replica: _busyness(replica, in_flight))
-        assert best.address is not None  # noqa: S101  what makes it servable
-        return Serve(best.node, best.address, model_id)
+    if replicas := _open(fleet.servable.get(model_id, ()), now, avoid):
+        return _least_busy(replicas, fleet, now)
     # 3
-    present = [node.models[model_id] for node in fleet.nodes if node.ready and model_id in node.models]
-    for replica in present:
-        if replica.status in COMING and replica.node not in avoid:
-            return Wait(replica.node, replica.job_id, model_id)
-    if any(replica.status == ModelStatus.loaded and replica.address is None for replica in present):
-        return Reject(
-            errors.unavailable(f"model '{model_id}' is loaded, but its neuron has not told where yet", retry_after=2)
-        )
+    present = fleet.replicas(model_id)
+    coming = [each for each in present if each.status in COMING and each.node not in avoid]
+    if coming:
+        first = min(coming, key=lambda replica: replica.node)
+        return Wait(first.node, first.job_id, model_id)
+    if stuck := _cannot_serve_yet(present, now, avoid):
+        return stuck
     # 4
-    profile = catalogue.profile(model_id)
-    if able := candidates(model_id, profile, fleet.nodes):
+    if able := candidates(Search(model_id, catalogue, fleet, now, avoid)):
         return Place(able, model_id)
+    if able := candidates(Search(model_id, catalogue, fleet, now, avoid, patient=True)):
+        return _queue(able[0], model_id, catalogue, fleet, now)
     # 5
-    return Reject(why_not(model_id, profile, fleet))
+    return Reject(why_not(model_id, catalogue, fleet))
 
 
-def _busyness(replica: Replica, in_flight: InFlight) -> tuple[int, str]:
-    return replica.others_load + in_flight.get((replica.node, replica.model_id), 0), replica.node
+def _open(replicas: tuple[Replica, ...], now: Circumstances, avoid: Collection[str]) -> tuple[Replica, ...]:
+    if not (avoid or now.closed):
+        return replicas
+    return tuple(each for each in replicas if each.node not in avoid and (each.node, each.model_id) not in now.closed)
 
 
-def why_not(model_id: str, profile: Profile | None, fleet: FleetSnapshot) -> CortexError:
+def _least_busy(replicas: tuple[Replica, ...], fleet: FleetSnapshot, now: Circumstances) -> Serve:
+    def busyness(replica: Replica) -> tuple[int, str]:
+        ours = now.in_flight.get((replica.node, replica.model_id), 0)
+        return ours + fleet.by_name[replica.node].others.get(replica.model_id, 0), replica.node
+
+    best = replicas[0] if len(replicas) == 1 else min(replicas, key=busyness)
+    assert best.address is not None  # noqa: S101  what makes it servable
+    return Serve(best.node, best.address, best.model_id)
+
+
+def _cannot_serve_yet(present: list[Replica], now: Circumstances, avoid: Collection[str]) -> Decision | None:
+    """It is loaded somewhere, and must not be loaded a second time for being out of reach just now."""
+    loaded = [each for each in present if each.status == ModelStatus.loaded and each.node not in avoid]
+    if not loaded:
+        return None
+    if closed := [each for each in loaded if (each.node, each.model_id) in now.closed]:
+        error = errors.unavailable(f"model '{closed[0].model_id}' gives way to another one", retry_after=BUSY_RETRY_S)
+        return Queue(error, closed[0].model_id, closed[0].node)
+    return Reject(
+        errors.unavailable(
+            f"model '{loaded[0].model_id}' is loaded, but its neuron has not told where yet", retry_after=2
+        )
+    )
+
+
+def _queue(best: Candidate, model_id: str, catalogue: Catalogue, fleet: FleetSnapshot, now: Circumstances) -> Queue:
+    node = fleet.by_name[best.node]
+    victims = {victim.model_id for victim in best.victims}
+    blocking = tuple(
+        each.model_id
+        for each in node.resident
+        if each.model_id in victims
+        and (
+            each.status != ModelStatus.loaded
+            or each.model_id in now.wanted
+            or is_busy(node, each.model_id, now.in_flight)
+        )
+    )
+    error = errors.unavailable(
+        f"model '{model_id}' fits only where busy models are: {', '.join(blocking)} on {best.node}",
+        code="insufficient_vram",
+        retry_after=BUSY_RETRY_S,
+        free_mb=best.free_mb,
+        required_mb=best.need_mb,
+        resident=_residents(node, catalogue, now),
+    )
+    return Queue(error, model_id, best.node, blocking)
+
+
+def _residents(node: Node, catalogue: Catalogue, now: Circumstances) -> list[dict[str, object]]:
+    return [
+        {
+            "id": each.model_id,
+            "memory_mb": held_mb(each, catalogue),
+            "busy": is_busy(node, each.model_id, now.in_flight),
+        }
+        for each in node.resident
+    ]
+
+
+def why_not(model_id: str, catalogue: Catalogue, fleet: FleetSnapshot) -> CortexError:
     """The error for a model that is on no ready neuron and may be placed on none."""
+    profile = catalogue.profile(model_id)
     if not any(node.ready for node in fleet.nodes):
-        return errors.unavailable("no healthy nodes available", retry_after=5)
-    if down := [node.name for node in fleet.nodes if not node.ready and feasible(node, model_id, profile)]:
+        return errors.unavailable("no healthy nodes available", retry_after=BUSY_RETRY_S)
+    able = [node for node in fleet.nodes if feasible(node, model_id, profile)]
+    if up := [node for node in able if node.ready]:
+        return _no_room(model_id, catalogue, fleet, up)
+    if able:
+        names = ", ".join(node.name for node in able)
         return errors.unavailable(
-            f"model '{model_id}' can only be served by {', '.join(down)}, which is down", retry_after=3
+            f"model '{model_id}' can only be served by {names}, which is down", retry_after=DOWN_RETRY_S
         )
     if profile is not None:
         return errors.model_not_found(
             model_id, "on any node: no node has the devices, the harness or the file that its profile asks for"
         )
     return errors.model_not_found(model_id)
+
+
+def _no_room(model_id: str, catalogue: Catalogue, fleet: FleetSnapshot, up: list[Node]) -> CortexError:
+    """Feasible and up, and still nowhere: with the numbers of the node that comes nearest."""
+    best = max(up, key=lambda node: node.room_mb)
+    profile, search = catalogue.profile(model_id), Search(model_id, catalogue, fleet, Circumstances())
+    least = need(profile, search.file_on(best), search.files, attempts(profile)[-1].counted)
+    return errors.insufficient_vram(
+        f"no node has room for model '{model_id}': it needs {least.mb} MiB, {best.name} has {max(0, best.free_mb)} MiB free, "
+        "and what is loaded there may not leave for it",
+        free_mb=max(0, best.free_mb),
+        required_mb=least.mb,
+        resident=_residents(best, catalogue, Circumstances()),
+    )

@@ -1,33 +1,52 @@
-"""The fleet as routing sees it, and what can be decided about a request."""
+"""The fleet as routing sees it: hosts, their memory, and what every model on them is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
-from cortex.errors import CortexError
 from cortex.net.address import Address
-from cortex.wire.fleet import LoadRequest, ModelStatus
+from cortex.wire.fleet import ModelStatus
 
 # A model in these states becomes servable by itself: whoever asks for it waits.
 COMING = frozenset({ModelStatus.fetching, ModelStatus.loading, ModelStatus.recovering, ModelStatus.reloading})
+_IN_MEMORY = COMING | {ModelStatus.loaded, ModelStatus.draining}
+UNKNOWN = -1  # an order must be total: what is not told comes last
+
+InFlight = Mapping[tuple[str, str], int]  # this gateway's own requests by (node, model id)
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A model on a neuron.
+    """A model on a neuron: in memory, on its way, or on disk. Memory in MiB; None is "not told".
 
-    address      where its inference goes; None while the neuron has not told
-    others_load  requests running or queued there that are not this gateway's own, at the last poll
+    address      where its inference goes
+    devices      GPUs that it is on; none: host memory
+    held_mb      what it holds, or will hold when it is loaded
+    measured_mb  what it held when it ran there last
+    estimate_mb  what its file says that it would hold with `estimate_context` tokens, each of which costs
+                 `kv_bytes_per_token`
+    ttl          idle seconds before it is to leave
     """
 
     node: str
     model_id: str
     status: str
     address: Address | None = None
-    others_load: int = 0
     job_id: str | None = None
+    devices: tuple[int, ...] = ()
+    held_mb: int | None = None
+    measured_mb: int | None = None
+    estimate_mb: int | None = None
+    estimate_context: int | None = None
+    kv_bytes_per_token: float | None = None
+    quant: str | None = None
+    size_mb: int | None = None
+    ttl: float | None = None
+
+    @property
+    def servable(self) -> bool:
+        return self.status == ModelStatus.loaded and self.address is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +60,16 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A neuron.
+    """A neuron. None is "not told".
 
     ready      it answers polls and takes new requests
     devices    None while its discovery is unknown, empty for a host without a GPU
-    harnesses  None while its discovery is unknown
     models     by id, everything that it has in memory, on its way, or on disk
+    others     requests by model that run or queue there and are not this gateway's own
+    last_used  by model, Unix seconds
+
+    Derived from these: `resident`, what takes memory or soon will; `free_mb`, the most that a model on one device could
+    take; `room_mb`, about what there would be if everybody left.
     """
 
     name: str
@@ -54,68 +77,23 @@ class Node:
     devices: tuple[Device, ...] | None = None
     harnesses: tuple[str, ...] | None = None
     memory_free_mb: int | None = None
+    disk_free_mb: int | None = None
     models: Mapping[str, Replica] = field(default_factory=dict)
+    others: Mapping[str, int] = field(default_factory=dict)
+    last_used: Mapping[str, float] = field(default_factory=dict)
+    resident: tuple[Replica, ...] = field(init=False, compare=False, repr=False)
+    free_mb: int = field(init=False, compare=False, repr=False)
+    room_mb: int = field(init=False, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        resident = tuple(each for each in self.models.values() if each.status in _IN_MEMORY)
+        free = [device.free_mb for device in self.devices] if self.devices else [self.memory_free_mb]
+        known = [mb for mb in free if mb is not None]
+        object.__setattr__(self, "resident", resident)
+        object.__setattr__(self, "free_mb", max(known, default=UNKNOWN))
+        object.__setattr__(self, "room_mb", sum(known) + sum(each.held_mb or 0 for each in resident))
 
-@dataclass(frozen=True, slots=True)
-class FleetSnapshot:
-    """All neurons at one moment. `servable`: the loaded replicas on ready neurons by model, which is what most requests need."""
-
-    nodes: tuple[Node, ...] = ()
-    servable: Mapping[str, tuple[Replica, ...]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, nodes: Iterable[Node]) -> FleetSnapshot:
-        nodes = tuple(sorted(nodes, key=lambda node: node.name))
-        servable: dict[str, tuple[Replica, ...]] = {}
-        for replica in (replica for node in nodes if node.ready for replica in node.models.values()):
-            if replica.status == ModelStatus.loaded and replica.address is not None:
-                servable[replica.model_id] = (*servable.get(replica.model_id, ()), replica)
-        return cls(nodes, MappingProxyType(servable))
-
-
-# ---- decisions
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A neuron that may load a model, and what to ask it for."""
-
-    node: str
-    request: LoadRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Serve:
-    """The model is loaded there: send the request."""
-
-    node: str
-    address: Address
-    model_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """The model is on its way there, by this job if it has one."""
-
-    node: str
-    job_id: str | None
-    model_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The model is loaded nowhere: load it on the first of these that takes it."""
-
-    candidates: tuple[Candidate, ...]
-    model_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """It cannot be served, now or ever: the error says which."""
-
-    error: CortexError
-
-
-Decision = Serve | Wait | Place | Reject
+    @property
+    def hardware(self) -> tuple[object, ...]:
+        """What decides where a model could run at all: it changes seldom."""
+        return self.ready, self.harnesses, self.devices and tuple(device.total_mb for device in self.devices)

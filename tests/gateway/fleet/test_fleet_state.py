@@ -46,7 +46,7 @@ def test_our_own_requests_are_not_counted_twice():
     it = fleet()
     with it.using("beast", "org/m"):
         heard(it, {"id": "org/m"}, models=[{"id": "org/m", "in_flight": 3, "queue_depth": 2}])
-        assert it.snapshot.servable["org/m"][0].others_load == 4
+        assert it.snapshot.by_name["beast"].others == {"org/m": 4}
         assert it.in_flight == {("beast", "org/m"): 1}
     assert it.in_flight == {}
 

@@ -5,8 +5,11 @@ from typing import Any
 import pytest
 
 from cortex.config.catalogue import Catalogue
+from cortex.gateway.routing.decisions import Place, Reject, Serve, Wait
+from cortex.gateway.routing.eviction import Circumstances
 from cortex.gateway.routing.route import route
-from cortex.gateway.routing.types import Device, FleetSnapshot, Node, Place, Reject, Replica, Serve, Wait
+from cortex.gateway.routing.snapshot import FleetSnapshot
+from cortex.gateway.routing.types import Device, Node, Replica
 from cortex.net.address import Address
 
 AT = Address("10.0.0.1", 13131)
@@ -15,8 +18,8 @@ HERE = Replica("", "org/m", "loaded", AT)
 
 def node(name, status=None, *, ready=True, load=0, address=AT, job_id=None, **told):
     facts: dict[str, Any] = {"devices": (), "harnesses": ("llamacpp",), "memory_free_mb": 4000} | told
-    models = {"org/m": Replica(name, "org/m", status, address, load, job_id)} if status else {}
-    return Node(name, ready, models=models, **facts)
+    models = {"org/m": Replica(name, "org/m", status, address, job_id)} if status else {}
+    return Node(name, ready, models=models, others={"org/m": load}, **facts)
 
 
 def gpu(*free_of_total):
@@ -24,7 +27,8 @@ def gpu(*free_of_total):
 
 
 def decide(*nodes, model="org/m", catalogue=None, in_flight=None, avoid=()):
-    return route(model, Catalogue.model_validate(catalogue or {}), FleetSnapshot.of(nodes), in_flight or {}, avoid)
+    now = Circumstances(in_flight=in_flight or {})
+    return route(model, Catalogue.model_validate(catalogue or {}), FleetSnapshot.of(nodes), now, avoid)
 
 
 def profile(**fields):

@@ -1,0 +1,84 @@
+"""A neuron's view as routing sees it. What did not change since the last poll is the same object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from cortex.gateway.routing.types import Device, Node, Replica
+from cortex.net.address import Address
+from cortex.wire.fleet import ModelEntry, ModelStatus
+
+if TYPE_CHECKING:
+    from cortex.gateway.fleet.state import NeuronView
+
+MIB = 1 << 20
+
+
+def node_of(view: NeuronView, was: NeuronView | None, known: Node | None) -> Node:
+    """The node of a view; `was` and `known` are the last ones of the same neuron."""
+    return Node(
+        name=view.name,
+        ready=view.ready,
+        devices=_devices(view),
+        harnesses=view.discovery.harnesses if view.discovery else None,
+        memory_free_mb=view.health.memory_free_mb if view.health else None,
+        disk_free_mb=view.health.disk_free_mb if view.health else None,
+        models=_models(view, was, known),
+        others={model_id: load for model_id, load in view.others_load.items() if load},
+        last_used=_last_used(view),
+    )
+
+
+def _models(view: NeuronView, was: NeuronView | None, known: Node | None) -> Mapping[str, Replica]:
+    before = known.models if known else {}
+    if was and known and was.models is view.models and was.addresses is view.addresses:
+        return before
+    now: dict[str, Replica] = {}
+    for entry in view.models.values():
+        new, old = _replica(view.name, entry, view.addresses.get(entry.id)), before.get(entry.id)
+        now[entry.id] = old if old is not None and old == new else new
+    same = len(now) == len(before) and all(before.get(model_id) is each for model_id, each in now.items())
+    return before if same else MappingProxyType(now)
+
+
+def _replica(node: str, entry: ModelEntry, address: Address | None) -> Replica:
+    estimate = entry.vram_estimate_mb
+    return Replica(
+        node=node,
+        model_id=entry.id,
+        status=entry.status,
+        address=address,
+        job_id=entry.job_id,
+        devices=entry.devices,
+        held_mb=entry.vram_used_mb if entry.vram_used_mb is not None else _promised(entry),
+        measured_mb=entry.vram_measured_mb,
+        estimate_mb=estimate,
+        estimate_context=entry.estimate_context,
+        kv_bytes_per_token=entry.kv_bytes_per_token,
+        quant=entry.quant,
+        size_mb=None if entry.size_bytes is None else entry.size_bytes // MIB,
+        ttl=entry.ttl,
+    )
+
+
+def _promised(entry: ModelEntry) -> int | None:
+    return None if entry.status in (ModelStatus.unloaded, ModelStatus.failed) else entry.vram_estimate_mb
+
+
+def _last_used(view: NeuronView) -> dict[str, float]:
+    """By the list of models, and by the health report, which is the fresher one."""
+    listed = {entry.id: entry.last_used for entry in view.models.values() if entry.last_used is not None}
+    if view.health:
+        listed |= {model.id: model.last_used for model in view.health.models if model.last_used is not None}
+    return listed
+
+
+def _devices(view: NeuronView) -> tuple[Device, ...] | None:
+    if view.discovery is None:
+        return None
+    free = {device.index: device.vram_free_mb for device in view.health.devices} if view.health else {}
+    return tuple(
+        Device(device.index, device.vram_total_mb, free.get(device.index)) for device in view.discovery.devices
+    )

@@ -1,0 +1,76 @@
+"""Who may be made to leave for whom (DESIGN section 6.4).
+
+Never busy (requests in flight or queued, ours or others'), never on its way in or out, never of a higher rank than the
+model that comes, and never while somebody waits for it. Equal ranks may displace one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from cortex.config.catalogue import Catalogue
+from cortex.gateway.routing.decisions import Victim
+from cortex.gateway.routing.fit import HOST, Strategy, Tenant
+from cortex.gateway.routing.types import InFlight, Node, Replica
+from cortex.wire.fleet import ModelStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a decision depends on beside the fleet and the catalogue; all of it is this gateway's own.
+
+    in_flight  our requests by (node, model)
+    wanted     models for which somebody waits here
+    closed     replicas that take no new request, because another model has waited too long for their place
+    told       by node: what the neuron said that the model needs, when it refused it
+    emptied    nodes that everybody who may leave is to leave, because a load failed there for want of memory
+    """
+
+    in_flight: InFlight = field(default_factory=dict)
+    strategy: Strategy = "lru"
+    wanted: Collection[str] = ()
+    closed: Collection[tuple[str, str]] = ()
+    told: Mapping[str, int] = field(default_factory=dict)
+    emptied: Collection[str] = ()
+
+
+def is_busy(node: Node, model_id: str, in_flight: InFlight) -> bool:
+    return bool(in_flight.get((node.name, model_id)) or node.others.get(model_id))
+
+
+def tenants(
+    node: Node, incoming: str, catalogue: Catalogue, now: Circumstances, *, patient: bool = False
+) -> list[Tenant]:
+    """Who may leave the node for `incoming`. `patient`: also those that may once their requests are answered."""
+    rank = catalogue.priority(incoming)
+    return [
+        _tenant(node, replica, catalogue)
+        for replica in node.resident
+        if replica.model_id != incoming
+        and catalogue.priority(replica.model_id) <= rank
+        and (patient or _is_idle(node, replica, now))
+    ]
+
+
+def _is_idle(node: Node, replica: Replica, now: Circumstances) -> bool:
+    return (
+        replica.status == ModelStatus.loaded
+        and replica.model_id not in now.wanted
+        and not is_busy(node, replica.model_id, now.in_flight)
+    )
+
+
+def _tenant(node: Node, replica: Replica, catalogue: Catalogue) -> Tenant:
+    held = held_mb(replica, catalogue)
+    devices = replica.devices or (HOST,)
+    victim = Victim(replica.model_id, held, node.last_used.get(replica.model_id), catalogue.priority(replica.model_id))
+    return Tenant(victim, dict.fromkeys(devices, (held or 0) // len(devices)))
+
+
+def held_mb(replica: Replica, catalogue: Catalogue) -> int | None:
+    """What a model in memory holds: told by its neuron, else by the catalogue, else estimated."""
+    if replica.held_mb is not None:
+        return replica.held_mb
+    profile = catalogue.profile(replica.model_id)
+    return profile.vram_mb if profile and profile.vram_mb is not None else replica.estimate_mb
