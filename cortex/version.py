@@ -30,7 +30,7 @@ def version_info() -> dict[str, Any]:
         "built_at": BUILD_INFO.get("built_at"),
         "python": platform.python_version(),
         "platform": f"{platform.system().lower()}-{platform.machine()}",
-        "harnesses": {"llamacpp": library},
+        "harnesses": {"llamacpp": library, "ctransformers": _installed("ctransformers")},
         "llama_cpp": llama_cpp_build(library),
     }
 

@@ -58,6 +58,10 @@ def _harness(name: str) -> Serve:
         from cortex.neuron.harness.llamacpp_server import serve
 
         return serve
+    if name == "ctransformers":
+        from cortex.neuron.harness.ctransformers_engine.server import serve as serve_legacy
+
+        return serve_legacy
     raise ValueError(f"this build has no harness '{name}'")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from cortex import errors
 from cortex.neuron.gguf import Header
 from cortex.neuron.harness.base import Harness
+from cortex.neuron.harness.ctransformers import CTransformers
 from cortex.neuron.harness.llamacpp import LlamaCpp
 
 AUTO = ("auto", "candle")  # candle: what clients of the first generation send
@@ -14,7 +15,7 @@ AUTO = ("auto", "candle")  # candle: what clients of the first generation send
 
 def available() -> dict[str, Harness]:
     """The harnesses whose library this installation has, in the order in which "auto" tries them."""
-    known: tuple[Harness, ...] = (LlamaCpp(),)
+    known: tuple[Harness, ...] = (LlamaCpp(), CTransformers())
     return {harness.name: harness for harness in known if harness.version() is not None}
 
 

@@ -281,7 +281,7 @@ def _needed_mb(model: LocalModel, spec: EngineSpec) -> int:
         on_gpu=spec.gpu_layers != 0,
         extra_bytes=extra,
     )
-    return estimate.total_mb + cache_mb
+    return estimate.total_mb + cache_mb + int(spec.extras.get("work_mb", 0))
 
 
 def _with_cache(need_mb: int) -> int:

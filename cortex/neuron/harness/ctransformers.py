@@ -1,0 +1,216 @@
+"""The ctransformers harness at the neuron: files of before GGUF, and on request llama GGUF with a SentencePiece vocabulary.
+
+Its engine is ours (`ctransformers_engine`), speaks OpenAI's words itself, and its answers pass as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cortex import errors
+from cortex.errors import CortexError
+from cortex.neuron.engine.spec import EngineSpec, Mode
+from cortex.neuron.ggml.workspace import workspace
+from cortex.neuron.gguf import Header
+from cortex.neuron.harness import requests as rules
+from cortex.neuron.harness import settings as defaults
+from cortex.neuron.harness import unsupported
+from cortex.neuron.harness.base import HostShare, ModelFiles, Prepared
+from cortex.wire.fleet import LoadSettings
+
+MAX_ANSWERS = 16  # one after the other
+LEAST_CONTEXT = 64  # tokens; with less room in the library's buffers a model is of no use
+_F32_CACHES = frozenset({"gpt2", "starcoder", "falcon"})
+_MIB = 1 << 20
+
+
+class CTransformers:
+    """Models of 2023, through the C library of ctransformers in an engine process. The neuron itself never loads it."""
+
+    name = "ctransformers"
+
+    def version(self) -> str | None:
+        try:
+            return metadata.version("ctransformers")
+        except metadata.PackageNotFoundError:
+            return None
+
+    def cannot_serve(self, header: Header) -> str | None:
+        if header.is_legacy:
+            context = workspace(header).context
+            return None if context >= LEAST_CONTEXT else f"its library's buffers have room for {context} tokens only"
+        if header.kind != "model" or header.is_mmproj or header.split:
+            return "it takes whole models in one file"
+        if header.architecture != "llama":
+            return f"of GGUF it serves llama models, and this is '{header.architecture}'"
+        if header.tokenizer_model != "llama":
+            return f"its llama has a SentencePiece vocabulary, and this file a '{header.tokenizer_model}' one"
+        return None
+
+    def mode(self, header: Header, settings: LoadSettings) -> Mode:  # noqa: ARG002  all of its models generate
+        if settings.mode not in (None, "chat"):
+            raise _cannot("mode", f"{settings.mode} models")
+        return "chat"
+
+    def engine_spec(
+        self,
+        *,
+        alias: str,
+        files: ModelFiles,
+        header: Header,
+        settings: LoadSettings,
+        host: HostShare,
+        socket_path: Path,
+    ) -> EngineSpec:
+        """Devices are left alone: this engine computes on the processor."""
+        _check_settings(settings)
+        batch, context, work_bytes = workspace(header, _context(header, settings, host))
+        return EngineSpec(
+            harness=self.name,
+            alias=alias,
+            model_path=str(files.weights),
+            socket_path=str(socket_path),
+            mode=self.mode(header, settings),
+            context=context,
+            parallel=1,
+            batch=batch,
+            threads=min(settings.threads or max(1, host.cores - 1), host.cores),
+            max_output_tokens=settings.max_output_tokens or min(defaults.OUTPUT_BOUND, context),
+            output_cap=settings.max_output_tokens,
+            kv_type="f32" if header.is_legacy and header.architecture in _F32_CACHES else "f16",
+            chat_template=settings.chat_template,
+            env={"CUDA_VISIBLE_DEVICES": ""},
+            extras={"work_mb": -(-work_bytes // _MIB)},
+        )
+
+    def capabilities(self, header: Header, mode: Mode, *, vision: bool) -> tuple[str, ...]:  # noqa: ARG002  of the protocol
+        return ("chat", "completions")
+
+    def prepare(self, path: str, body: dict[str, Any], spec: EngineSpec) -> Prepared:
+        check = _ROUTES.get(path)
+        if check is None:
+            raise _wrong_modality(path, spec)
+        check(body)
+        return Prepared(body)
+
+    def engine_error(self, status: int, body: bytes) -> CortexError:
+        """The engine's errors are ours already."""
+        try:
+            said = json.loads(body)["error"]
+            fields = {name: said.pop(name, None) for name in ("message", "type", "code", "param")}
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return errors.upstream_failed(f"the engine answered with status {status} and no reason")
+        if status >= 500:
+            return errors.upstream_failed(f"the engine failed: {fields['message']}", code="engine_failed")
+        return CortexError(
+            str(fields["message"]),
+            status=status,
+            type=str(fields["type"]),
+            code=fields["code"],
+            param=fields["param"],
+            extras=said,
+        )
+
+
+# ---- settings
+
+
+def _check_settings(settings: LoadSettings) -> None:
+    wrong: Mapping[str, bool] = {
+        "draft": settings.draft is not None,
+        "mmproj": settings.mmproj not in (None, "none"),
+        "pooling": settings.pooling is not None,
+        "parallel": settings.parallel not in (None, 1),
+        "kv_type": settings.kv_type not in (None, "f16"),
+        "flash_attention": settings.flash_attention == "on",
+    }
+    for field, is_wrong in wrong.items():
+        if is_wrong:
+            raise _cannot(field, f"{field} = {getattr(settings, field)}")
+
+
+def _cannot(field: str, what: str) -> CortexError:
+    return errors.invalid_request(
+        f"the ctransformers harness knows no {what}: it answers one request after the other, as its library of 2023 can",
+        param=field,
+    )
+
+
+def _context(header: Header, settings: LoadSettings, host: HostShare) -> int | None:
+    """What was asked for, which a legacy file bounds; else what memory has room for."""
+    own = header.context_length
+    if settings.context and own and settings.context > own:
+        raise errors.invalid_request(
+            f"context {settings.context} is more than the {own} tokens that this file was made for", param="context"
+        )
+    if settings.context:
+        return settings.context
+    useful = defaults.CPU_CONTEXT if own else None
+    return min((each for each in (own, useful, host.fitting_context or None) if each), default=None)
+
+
+# ---- requests
+
+
+_GENERATION: Mapping[str, rules.Rule] = {
+    "n": rules.integer(1, MAX_ANSWERS),
+    "top_k": rules.integer(-1, 2**31 - 1),
+    "min_p": rules.number(0, 1),
+    "repetition_penalty": rules.number(0.01, 10),
+    "repeat_penalty": rules.number(0.01, 10),
+}
+_CHOOSE = "this model writes text as it comes; for that load it with llama.cpp, or take another model"
+_STRUCTURE: unsupported.Table = {
+    "tools": (lambda value: value == [], _CHOOSE),
+    "tool_choice": (lambda value: value in ("none", "auto"), _CHOOSE),
+    "response_format": (lambda value: value == {"type": "text"}, _CHOOSE),
+    "grammar": (lambda value: value == "", _CHOOSE),
+    "json_schema": (lambda value: value == {}, _CHOOSE),
+    "guided_json": (lambda _value: False, _CHOOSE),
+    "echo": (lambda value: value is False, "an answer does not repeat its prompt"),
+}
+
+
+def _check_chat(body: dict[str, Any]) -> None:
+    rules.check_present(body, "messages")
+    unsupported.refuse(body, _STRUCTURE)
+    rules.check_messages(body["messages"], vision=False)
+    rules.check_fields(body, {**rules.CHAT, **_GENERATION})
+    if body.get("top_logprobs") and not body.get("logprobs"):
+        raise rules.wrong("top_logprobs", "accompanied by logprobs = true")
+    for index, message in enumerate(body["messages"]):
+        if message.get("tool_calls") or message["role"] in ("tool", "function"):
+            raise errors.invalid_request(
+                f"messages[{index}]: this model's engine knows no tools, so there can be no calls of them",
+                code="unsupported_parameter",
+                param=f"messages[{index}]",
+            )
+    unsupported.refuse(body, unsupported.CHAT)
+
+
+def _check_completions(body: dict[str, Any]) -> None:
+    rules.check_present(body, "prompt")
+    unsupported.refuse(body, _STRUCTURE)
+    rules.check_fields(body, {**rules.COMPLETIONS, **_GENERATION, "logprobs": rules.integer(0, 20)})
+    unsupported.refuse(body, unsupported.COMPLETIONS)
+
+
+_ROUTES: Mapping[str, Callable[[dict[str, Any]], None]] = {
+    "/v1/chat/completions": _check_chat,
+    "/v1/completions": _check_completions,
+}
+
+
+def _wrong_modality(path: str, spec: EngineSpec) -> CortexError:
+    return errors.invalid_request(
+        f"model '{spec.alias}' serves chat and completions, and not {path}",
+        code="wrong_modality",
+        param="model",
+        status=422,
+        model_id=spec.alias,
+        suggestion="use a model for it",
+    )

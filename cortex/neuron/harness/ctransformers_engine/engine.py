@@ -1,0 +1,166 @@
+"""The engine without its HTTP: a prompt's ids → the pieces of its answers. One request at a time, in the caller's thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cortex import errors
+from cortex.neuron.engine.spec import EngineSpec
+from cortex.neuron.harness.ctransformers_engine.answers import Counts, Piece, TokenLogprob
+from cortex.neuron.harness.ctransformers_engine.asked import Asked, Json, asked, budget, messages_of, prompts_of
+from cortex.neuron.harness.ctransformers_engine.generate import Cancelled, Generator, Prefilled
+from cortex.neuron.harness.ctransformers_engine.library import Library
+from cortex.neuron.harness.ctransformers_engine.model import Model
+from cortex.neuron.harness.ctransformers_engine.prompt import Prompter, guard_for
+from cortex.neuron.harness.ctransformers_engine.sampling import Choice, Sampler
+from cortex.neuron.harness.ctransformers_engine.templates import ChatTemplate, chat_template
+from cortex.neuron.harness.ctransformers_engine.text import AnswerText
+from cortex.neuron.harness.ctransformers_engine.tokenizers import LibraryTokenizer
+
+
+class Engine:
+    """A loaded model that answers."""
+
+    def __init__(self, spec: EngineSpec, model: Model, library: Library) -> None:
+        words = model.vocabulary
+        encoder = model.encoder or LibraryTokenizer(
+            library.tokenize, shielded=model.kind == "gguf", nul=_index(words.pieces, b"\0")
+        )
+        self.spec = spec
+        self.vocabulary = words
+        self.vocab_size = library.vocab_size
+        self.prompter = Prompter(words, encoder)
+        self.template: ChatTemplate | None = chat_template(
+            spec.chat_template,
+            model.own_template,
+            words.markers,
+            bos=words.marker(words.bos),
+            eos=words.marker(words.eos),
+        )
+        self._generator = Generator(library, context=spec.context, batch=spec.batch, ends=words.ends)
+        self._generator.warm_up()
+
+    def chat_prompt(self, body: Json) -> list[int]:
+        """Raises CortexError when there is no template, or it does not take the messages."""
+        messages = messages_of(body)
+        guard = guard_for(text for message in messages for text in message.values() if isinstance(text, str))
+        return self.prompter.rendered(self._rendered(messages, guard), guard)
+
+    def rendered(self, body: Json) -> str:
+        """The prompt's text, to be looked at."""
+        messages = messages_of(body)
+        return self._rendered(messages, "")
+
+    def _rendered(self, messages: list[dict[str, Any]], guard: str) -> str:
+        if self.template is None:
+            raise errors.invalid_request(
+                "this model's file has no chat template; load it with chat_template, for example chatml, llama-2, vicuna or alpaca",
+                code="no_chat_template",
+                param="messages",
+            )
+        if guard:
+            messages = [
+                {name: self.prompter.guarded(text, guard) if name == "content" else text for name, text in each.items()}
+                for each in messages
+            ]
+        return self.template.render(messages)
+
+    def answer(self, body: Json, counts: Counts, cancelled: Cancelled, *, chat: bool) -> Iterator[Piece]:
+        """Every piece of every answer, one answer after the other. Raises CortexError before the first piece, Abandoned at any time."""
+        wanted = asked(body, vocab_size=self.vocab_size, chat=chat)
+        prompts = [self.chat_prompt(body)] if chat else self._completion_prompts(body)
+        for prompt in prompts:
+            budget(None, len(prompt), self.spec)
+        stops = wanted.stops + (self.template.stops if chat and self.template else ())
+        for place, prompt in enumerate(prompts):
+            for number in range(wanted.count):
+                index = place * wanted.count + number
+                yield from self._one(prompt, wanted, stops, counts, cancelled, index=index, first=number == 0)
+
+    def _completion_prompts(self, body: Json) -> list[list[int]]:
+        texts = prompts_of(body["prompt"], self.vocab_size)
+        prompts = [self.prompter.plain(each) if isinstance(each, str) else each for each in texts]
+        beginning = self.vocabulary.eos if self.vocabulary.bos is None else self.vocabulary.bos
+        return [prompt or [beginning] for prompt in prompts]  # an empty prompt begins a text
+
+    def _one(
+        self,
+        prompt: Sequence[int],
+        wanted: Asked,
+        stops: Sequence[str],
+        counts: Counts,
+        cancelled: Cancelled,
+        *,
+        index: int,
+        first: bool,
+    ) -> Iterator[Piece]:
+        growing = _Growing(
+            self.vocabulary.pieces, AnswerText(stops), index, logprobs=wanted.sampling.logprobs is not None
+        )
+        sampler = Sampler(wanted.sampling, prompt, index)
+        finish = "length"
+        for step in self._generator.run(
+            prompt, sampler, budget=budget(wanted.max_tokens, len(prompt), self.spec), cancelled=cancelled
+        ):
+            if isinstance(step, Prefilled):
+                _count_prompt(counts, step, first=first)
+                continue
+            counts.completion += 1
+            if step is None:
+                finish = "stop"
+                break
+            if piece := growing.push(step):
+                yield piece
+            if growing.text.stopped:
+                finish = "stop"
+                break
+        yield growing.end(finish)
+
+
+def _count_prompt(counts: Counts, step: Prefilled, *, first: bool) -> None:
+    """A second answer finds the prompt in the context, which nobody was spared."""
+    if first:
+        counts.prompt += step.prompt
+        counts.cached += step.cached
+        counts.prefilled = time.monotonic()
+
+
+def _index(pieces: Sequence[bytes], wanted: bytes) -> int | None:
+    return next((number for number, piece in enumerate(pieces) if piece == wanted), None)
+
+
+@dataclass(slots=True)
+class _Growing:
+    """One answer: text that is told, and log probabilities of the tokens that it came from."""
+
+    pieces: Sequence[bytes]
+    text: AnswerText
+    index: int
+    logprobs: bool
+    _waiting: list[TokenLogprob] = field(default_factory=list)
+
+    def push(self, choice: Choice) -> Piece | None:
+        offset = self.text.decoded
+        raw = self.pieces[choice.token]
+        told = self.text.push(raw)
+        if choice.logprob is not None:
+            top = tuple((token, self.pieces[token], logprob) for token, logprob in choice.top)
+            self._waiting.append(TokenLogprob(choice.token, raw, choice.logprob, top, offset))
+        return Piece(self.index, told, self._ripe()) if told else None
+
+    def end(self, finish: str) -> Piece:
+        rest = self.text.end()
+        return Piece(self.index, rest, self._ripe(), finish)
+
+    def _ripe(self) -> tuple[TokenLogprob, ...] | None:
+        """Of tokens whose text has been told, at least in part."""
+        if not self.logprobs:
+            return None
+        count = sum(
+            1 for token in self._waiting if token.offset < self.text.told or self.text.told == self.text.decoded
+        )
+        ripe, self._waiting = tuple(self._waiting[:count]), self._waiting[count:]
+        return ripe

@@ -1,0 +1,225 @@
+"""The engine process's server: the routes of llama.cpp's, on a Unix socket, one generation at a time.
+
+The event loop has a thread of its own, and so have the library's calls: neither waits for the other. A connection that
+closes ends its generation after the batch or token that is being computed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+from sanic import Request
+from sanic.response import HTTPResponse
+
+from cortex import errors, web
+from cortex.neuron.engine.spec import EngineSpec
+from cortex.neuron.harness.ctransformers_engine.answers import Counts, Piece, Shape
+from cortex.neuron.harness.ctransformers_engine.engine import Engine
+from cortex.neuron.harness.ctransformers_engine.generate import Abandoned, Cancelled
+from cortex.neuron.harness.ctransformers_engine.model import inspect, load
+from cortex.wire import sse
+from cortex.wire.errors import openai_event
+
+T = TypeVar("T")
+PING_S = 1.0  # a client, and whatever stands before it, sees life while a prompt is computed
+MAX_BODY_BYTES = 64 << 20  # the neuron's own bound is smaller, or the operator's word
+_STREAM_HEAD = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"))
+
+
+def serve(spec: EngineSpec) -> dict[str, Any]:
+    """Load the model and listen on the specification's socket. Raises what says why the file cannot be served."""
+    model = inspect(Path(spec.model_path))
+    engine = Engine(spec, model, load(spec, model))
+    listening: threading.Event = threading.Event()
+    threading.Thread(target=lambda: asyncio.run(_serve(engine, listening)), name="server", daemon=True).start()
+    listening.wait()
+    return {"engine": "ctransformers", "model_type": model.kind, "template": engine.template is not None}
+
+
+async def _serve(engine: Engine, listening: threading.Event) -> None:
+    app = web.new_app("engine", max_body_bytes=MAX_BODY_BYTES)
+    api = Api(engine)
+    for method, path, handler in (
+        ("GET", "/health", api.health),
+        ("GET", "/props", api.props),
+        ("POST", "/tokenize", api.tokenize),
+        ("POST", "/detokenize", api.detokenize),
+        ("POST", "/apply-template", api.apply_template),
+        ("POST", "/v1/chat/completions", api.chat),
+        ("POST", "/v1/completions", api.completions),
+    ):
+        web.route(app, method, path, handler)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(engine.spec.socket_path)  # 0600: the process's umask
+    sock.listen(128)
+    sock.setblocking(False)  # noqa: FBT003  the socket module takes it so
+    server: Any = await app.create_server(sock=sock, return_asyncio_server=True, access_log=False)
+    await server.startup()
+    await server.before_start()
+    await server.after_start()
+    listening.set()
+    await asyncio.Event().wait()  # the process ends, and with it this
+
+
+class Api:
+    """The routes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._worker = Worker()
+
+    async def health(self, _request: Request) -> HTTPResponse:
+        return web.json({"status": "ok"})
+
+    async def props(self, _request: Request) -> HTTPResponse:
+        spec, words, template = self._engine.spec, self._engine.vocabulary, self._engine.template
+        return web.json(
+            {
+                "default_generation_settings": {"n_ctx": spec.context},
+                "total_slots": 1,
+                "model_alias": spec.alias,
+                "chat_template": template.source if template else "",
+                "bos_token": words.marker(words.bos),
+                "n_vocab": self._engine.vocab_size,
+            }
+        )
+
+    async def tokenize(self, request: Request) -> HTTPResponse:
+        text = web.json_object(request).get("content")
+        if not isinstance(text, str):
+            raise errors.invalid_request("'content' must be a string", param="content")
+        return web.json({"tokens": await self._worker.call(self._engine.prompter.text, text)})
+
+    async def detokenize(self, request: Request) -> HTTPResponse:
+        tokens = web.json_object(request).get("tokens")
+        pieces = self._engine.vocabulary.pieces
+        if not isinstance(tokens, list) or not all(
+            isinstance(each, int) and 0 <= each < len(pieces) for each in tokens
+        ):
+            raise errors.invalid_request(
+                f"'tokens' must be a list of numbers from 0 to {len(pieces) - 1}", param="tokens"
+            )
+        text = b"".join(pieces[each] or self._engine.vocabulary.marker(each).encode() for each in tokens)
+        return web.json({"content": text.decode(errors="replace")})
+
+    async def apply_template(self, request: Request) -> HTTPResponse:
+        return web.json({"prompt": await self._worker.call(self._engine.rendered, web.json_object(request))})
+
+    async def chat(self, request: Request) -> HTTPResponse | None:
+        return await self._answer(request, chat=True)
+
+    async def completions(self, request: Request) -> HTTPResponse | None:
+        return await self._answer(request, chat=False)
+
+    async def _answer(self, request: Request, *, chat: bool) -> HTTPResponse | None:
+        body = web.json_object(request)
+        if body.get("messages" if chat else "prompt") is None:
+            raise errors.invalid_request(f"missing '{'messages' if chat else 'prompt'}' in the request body")
+        shape, counts = Shape(self._engine.spec.alias, chat=chat), Counts()
+
+        def produce(cancelled: Cancelled) -> Iterator[Piece]:
+            return self._engine.answer(body, counts, cancelled, chat=chat)
+
+        async with contextlib.aclosing(self._worker.run(produce)) as pieces:
+            if body.get("stream") is True:
+                usage = (body.get("stream_options") or {}).get("include_usage") is True
+                await _stream(web.SanicSink(request), pieces, shape, counts, usage=usage)
+                return None
+            return web.json(shape.whole(await _gathered(pieces), counts))
+
+
+async def _gathered(pieces: AsyncIterator[Piece | None]) -> list[list[Piece]]:
+    answers: dict[int, list[Piece]] = {}
+    async for piece in pieces:
+        if piece is not None:
+            answers.setdefault(piece.index, []).append(piece)
+    return [answers[index] for index in sorted(answers)]
+
+
+async def _stream(
+    sink: web.SanicSink, pieces: AsyncIterator[Piece | None], shape: Shape, counts: Counts, *, usage: bool
+) -> None:
+    """Events as they come. What is wrong with a request shows before the first piece, and has a status then."""
+    opened: set[int] = set()
+    try:
+        async for piece in pieces:
+            if sink.status is None:
+                await sink.start(200, _STREAM_HEAD)
+            await sink.send(sse.comment() if piece is None else _events(piece, shape, counts, opened))
+        if last := shape.last(counts, usage=usage):
+            await sink.send(sse.event(orjson.dumps(last)))
+        await sink.send(sse.event(b"[DONE]"))
+    except errors.CortexError as error:
+        if sink.status is None:
+            raise
+        await sink.send(openai_event(error))
+    await sink.finish()
+
+
+def _events(piece: Piece, shape: Shape, counts: Counts, opened: set[int]) -> bytes:
+    chunks = []
+    if piece.index not in opened:
+        opened.add(piece.index)
+        chunks += [opening for opening in [shape.opening(piece.index)] if opening]
+    chunk = shape.chunk(piece)
+    chunks.append(chunk | {"timings": counts.timings()} if piece.finish else chunk)
+    return b"".join(sse.event(orjson.dumps(each)) for each in chunks)
+
+
+class _End:
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+class Worker:
+    """The one thread that calls the library. Who comes second waits; who leaves while waiting costs nothing."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="library")
+
+    async def call(self, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    async def run(self, produce: Callable[[Cancelled], Iterator[T]]) -> AsyncGenerator[T | None, None]:
+        """What `produce` yields in the thread, None for every second without. Leaving ends it, and waits until it has."""
+        loop, queue, gone = asyncio.get_running_loop(), asyncio.Queue[T | _End](), threading.Event()
+
+        def work() -> None:
+            error: BaseException | None = None
+            try:
+                for item in produce(gone.is_set):
+                    loop.call_soon_threadsafe(queue.put_nowait, item)
+                    if gone.is_set():
+                        break
+            except Abandoned:
+                pass
+            except BaseException as failed:
+                error = failed
+            loop.call_soon_threadsafe(queue.put_nowait, _End(error))
+
+        future = loop.run_in_executor(self._thread, work)
+        try:
+            while not isinstance(item := await _next(queue), _End):
+                yield item
+            if item.error is not None:
+                raise item.error
+        finally:
+            gone.set()
+            if not future.cancel():
+                await asyncio.shield(future)
+
+
+async def _next(queue: asyncio.Queue[T]) -> T | None:
+    try:
+        async with asyncio.timeout(PING_S):
+            return await queue.get()
+    except TimeoutError:
+        return None
