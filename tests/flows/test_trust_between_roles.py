@@ -126,15 +126,13 @@ def test_a_neuron_that_is_not_trusted_or_does_not_trust_is_down(tmp_path, caplog
 
     async def scenario():
         async with neuron(tmp_path, mine, token=TOKEN, **mine.listener) as direct:
-            entry = (
-                ref(direct, token=TOKEN, tls_ca=str(mine.certificate))
-                | {
-                    "no token": {"token": None},
-                    "another token": {"token": "another-token"},
-                    "another certificate": {"tls_ca": str(other.certificate)},
-                    "in the clear": {"endpoint": ref(direct)["endpoint"].replace("https", "http")},
-                }[wrong]
-            )
+            wrongs: dict[str, dict[str, Any]] = {
+                "no token": {"token": None},
+                "another token": {"token": "another-token"},
+                "another certificate": {"tls_ca": str(other.certificate)},
+                "in the clear": {"endpoint": ref(direct)["endpoint"].replace("https", "http")},
+            }
+            entry = ref(direct, token=TOKEN, tls_ca=str(mine.certificate)) | wrongs[wrong]
             async with gateway([entry], poll_interval_secs=0.05) as client:
 
                 async def missed():
