@@ -29,10 +29,13 @@ from cortex.gateway.api.models import ModelsApi
 from cortex.gateway.api.status import StatusApi
 from cortex.gateway.fleet.clients import Clients
 from cortex.gateway.fleet.lifecycle import Lifecycle
+from cortex.gateway.fleet.membership import Membership
 from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.live import Live
 from cortex.gateway.metrics import CONTENT_TYPE, Metrics
 from cortex.gateway.proxy.dispatch import Dispatcher
+from cortex.gateway.reconfigure import Reconfiguration
 from cortex.gateway.routing.decisions import Decision
 from cortex.gateway.routing.eviction import Circumstances
 from cortex.gateway.routing.route import route
@@ -48,10 +51,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class GatewayHandle:
-    """A running gateway: the addresses that were bound."""
+    """A running gateway: the addresses that were bound, and how its configuration is replaced."""
 
     listen: Listen
     metrics_listen: Listen
+    reconfiguration: Reconfiguration
 
 
 @contextlib.asynccontextmanager
@@ -68,25 +72,27 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         tasks = Tasks("gateway")
         held.push_async_callback(tasks.aclose)
         fleet = Fleet(config.neurons, unhealthy_after=settings.unhealthy_after)
+        live = Live(config, catalogue)
         for ref in config.trusted_neurons:
             clients.add(ref)
         poller = Poller(fleet, clients, tasks, interval_s=settings.poll_interval_secs)
+        membership = Membership(config, fleet, clients, poller)
         metrics = Metrics(fleet)
 
         def decide(model: str, avoid: Collection[str] = (), /) -> Decision:
-            now = Circumstances(in_flight=fleet.in_flight, strategy=config.eviction.strategy)
-            return route(model, catalogue, fleet.snapshot, now, avoid)
+            now = Circumstances(in_flight=fleet.in_flight, strategy=live.config.eviction.strategy)
+            return route(model, live.catalogue, fleet.snapshot, now, avoid)
 
         lifecycle = Lifecycle(
             clients, poller, tasks, decide=decide, load_timeout_s=settings.load_timeout_secs, loaded=metrics.cold_start
         )
-        dispatcher = Dispatcher(decide, fleet, clients, poller, lifecycle, pool, metrics, settings)
+        dispatcher = Dispatcher(decide, fleet, clients, poller, lifecycle, pool, metrics, live)
 
         # routes
-        inference = InferenceApi(dispatcher, catalogue)
-        models = ModelsApi(fleet, catalogue)
-        status = StatusApi(fleet, clients, await asyncio.to_thread(version_info))
-        admin = AdminApi(fleet, lifecycle, catalogue)
+        inference = InferenceApi(dispatcher, live)
+        models = ModelsApi(fleet, live)
+        status = StatusApi(fleet, clients, live, await asyncio.to_thread(version_info))
+        admin = AdminApi(fleet, lifecycle, live)
         app = web.new_app("gateway", max_body_bytes=settings.max_body_mb * 1024 * 1024)
         for method, path, handler in (
             ("POST", "/v1/chat/completions", inference.forward),
@@ -117,12 +123,12 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             "gateway listens on %s, metrics on %s", listen, metrics_listen, extra={"fields": {"neurons": len(clients)}}
         )
         try:
-            yield GatewayHandle(listen, metrics_listen)
+            yield GatewayHandle(listen, metrics_listen, Reconfiguration(live, membership, app, showing))
         finally:
             # stop; the rest is closed by leaving the stack, last opened first
             dispatcher.closing = True
-            if not await web.drained(app, settings.drain_secs):
-                log.warning("requests are still running after %g s and are ended", settings.drain_secs)
+            if not await web.drained(app, live.settings.drain_secs):
+                log.warning("requests are still running after %g s and are ended", live.settings.drain_secs)
 
 
 async def _metrics(metrics: Metrics, _request: Request) -> HTTPResponse:

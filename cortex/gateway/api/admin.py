@@ -7,9 +7,10 @@ from sanic import Request
 from sanic.response import HTTPResponse
 
 from cortex import errors, web
-from cortex.config.catalogue import Catalogue, Profile
+from cortex.config.catalogue import Profile
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.live import Live
 from cortex.gateway.routing.decisions import Candidate
 from cortex.gateway.routing.eviction import Circumstances
 from cortex.gateway.routing.placement import Search, candidates
@@ -30,15 +31,15 @@ class AdminUnload(UnloadRequest):
 
 
 class AdminApi:
-    def __init__(self, fleet: Fleet, lifecycle: Lifecycle, catalogue: Catalogue) -> None:
+    def __init__(self, fleet: Fleet, lifecycle: Lifecycle, live: Live) -> None:
         self._fleet = fleet
         self._lifecycle = lifecycle
-        self._catalogue = catalogue
+        self._live = live
 
     async def load(self, request: Request) -> HTTPResponse:
         """`{"status": "loaded", "node"}` when it is; with `"wait": false` 202 with the job at once."""
         asked = web.parse(AdminLoad, web.json_object(request))
-        model_id = self._catalogue.resolve(asked.model_id)
+        model_id = self._live.catalogue.resolve(asked.model_id)
         if nodes := self._with_status(model_id, {ModelStatus.loaded}, asked.node):
             return web.json({"status": "loaded", "node": nodes[0]})
         candidate = self._candidate(model_id, asked)
@@ -53,7 +54,7 @@ class AdminApi:
     async def unload(self, request: Request) -> HTTPResponse:
         """Unload a model from one node, or from every one that has it in memory."""
         asked = web.parse(AdminUnload, web.json_object(request))
-        model_id = self._catalogue.resolve(asked.model_id)
+        model_id = self._live.catalogue.resolve(asked.model_id)
         nodes = self._with_status(model_id, {ModelStatus.loaded, *COMING}, asked.node)
         if not nodes:
             raise errors.model_not_found(model_id, f"in memory {_on(asked.node)}")
@@ -79,10 +80,10 @@ class AdminApi:
 
     def _candidate(self, model_id: str, asked: AdminLoad) -> Candidate:
         """The node that loads it already, or the best one. An operator may name a node against `pinned_on`, and a model without a profile."""
-        profile = self._catalogue.profile(model_id) or Profile(id=model_id, source=asked.source)
+        profile = self._live.catalogue.profile(model_id) or Profile(id=model_id, source=asked.source)
         if asked.node:
             profile = profile.model_copy(update={"pinned_on": ()})
-        fleet, catalogue = FleetSnapshot.of(self._nodes(asked.node)), self._catalogue.with_profile(profile)
+        fleet, catalogue = FleetSnapshot.of(self._nodes(asked.node)), self._live.catalogue.with_profile(profile)
         able = candidates(Search(model_id, catalogue, fleet, Circumstances(in_flight=self._fleet.in_flight)))
         if not able:
             raise why_not(model_id, catalogue, fleet)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sanic import Request
 from sanic.response import HTTPResponse
 
-from cortex.config.catalogue import Catalogue
+from cortex.gateway.live import Live
 from cortex.gateway.proxy.call import read_call
 from cortex.gateway.proxy.dispatch import Dispatcher
 from cortex.gateway.proxy.journey import Journey, NeuronAnswer
@@ -15,13 +15,13 @@ from cortex.web import SanicSink
 class InferenceApi:
     """One handler for every path that is passed on verbatim: the neuron has the same paths."""
 
-    def __init__(self, dispatcher: Dispatcher, catalogue: Catalogue) -> None:
+    def __init__(self, dispatcher: Dispatcher, live: Live) -> None:
         self._dispatcher = dispatcher
-        self._catalogue = catalogue
+        self._live = live
 
     async def forward(self, request: Request) -> HTTPResponse | None:
         context = request.ctx
-        call = read_call(request.path, request.headers.items(), request.body, context.id, self._catalogue)
+        call = read_call(request.path, request.headers.items(), request.body, context.id, self._live.catalogue)
         context.fields["model"] = call.model_id
         try:
             journey = await self._dispatcher.answer(call, SanicSink(request))

@@ -15,15 +15,16 @@ from sanic.response import HTTPResponse
 from cortex import errors, web
 from cortex.config.catalogue import Catalogue, Profile
 from cortex.gateway.fleet.state import Fleet, NeuronView
+from cortex.gateway.live import Live
 from cortex.gateway.routing.feasible import feasible
 from cortex.gateway.routing.snapshot import FleetSnapshot
 from cortex.wire.fleet import ModelEntry, ModelStatus
 
 
 class ModelsApi:
-    def __init__(self, fleet: Fleet, catalogue: Catalogue) -> None:
+    def __init__(self, fleet: Fleet, live: Live) -> None:
         self._fleet = fleet
-        self._catalogue = catalogue
+        self._live = live
         self._created = int(time.time())  # nobody knows when a model was made, and clients want a number
 
     async def list(self, _request: Request) -> HTTPResponse:
@@ -36,7 +37,7 @@ class ModelsApi:
         return web.json(entry)
 
     def _entries(self) -> dict[str, dict[str, Any]]:
-        entries = model_entries(self._fleet.views, self._fleet.snapshot, self._catalogue, created=self._created)
+        entries = model_entries(self._fleet.views, self._fleet.snapshot, self._live.catalogue, created=self._created)
         return {entry["id"]: entry for entry in entries}
 
 

@@ -12,15 +12,19 @@ from sanic.response import HTTPResponse
 from cortex import errors, web
 from cortex.gateway.fleet.client import NeuronClient, NeuronError
 from cortex.gateway.fleet.state import Fleet, NeuronView
+from cortex.gateway.live import Live
 from cortex.wire.fleet import ModelStatus
 
 MAX_JOB_WAIT_S = 60.0
 
 
 class StatusApi:
-    def __init__(self, fleet: Fleet, clients: Mapping[str, NeuronClient], version: Mapping[str, Any]) -> None:
+    def __init__(
+        self, fleet: Fleet, clients: Mapping[str, NeuronClient], live: Live, version: Mapping[str, Any]
+    ) -> None:
         self._fleet = fleet
         self._clients = clients
+        self._live = live
         self._version = version
 
     async def health(self, _request: Request) -> HTTPResponse:
@@ -37,7 +41,12 @@ class StatusApi:
         now = time.time()
         views = self._fleet.views
         return web.json(
-            {"status": _condition(views), "version": self._version, "nodes": [_node(view, now) for view in views]}
+            {
+                "status": _condition(views),
+                "version": self._version,
+                "config": self._live.told(),
+                "nodes": [_node(view, now) for view in views],
+            }
         )
 
     async def job(self, request: Request, job_id: str) -> HTTPResponse:

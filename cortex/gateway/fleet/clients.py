@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -68,6 +69,11 @@ class Clients(Mapping[str, NeuronClient]):
     def remove(self, name: str) -> None:
         del self._clients[name]
 
+    def check(self, refs: Iterable[NeuronRef]) -> None:
+        """Raises TlsError when an authority's file cannot be used; nothing has changed then."""
+        for authority in {ref.tls_ca for ref in refs if ref.tls_ca}:
+            tls.trusting(authority)
+
     def configure(self, settings: GatewaySection) -> None:
         """New time-outs for everybody; an authority's file is read again, in case that it was renewed."""
         self._settings = settings
@@ -75,7 +81,8 @@ class Clients(Mapping[str, NeuronClient]):
             client.timeout_s, client.load_timeout_s = settings.poll_timeout_secs, settings.load_timeout_secs
         for authority, (trusted, _) in self._https.items():
             if authority and trusted:
-                tls.trust(trusted, authority)
+                with contextlib.suppress(tls.TlsError):  # nobody may need it any more
+                    tls.trust(trusted, authority)
 
     def _http(self, authority: Path | None) -> tuple[ssl.SSLContext | None, httpx.AsyncClient]:
         if authority not in self._https:

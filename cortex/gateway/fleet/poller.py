@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from cortex.gateway.fleet.client import NeuronClient, NeuronError
 from cortex.gateway.fleet.state import Fleet, NeuronView
 from cortex.net.address import Address
-from cortex.tasks import Tasks
+from cortex.tasks import Tasks, cancel
 from cortex.wire.fleet import Discovery, Health, ModelEntry, ModelStatus
 
 QUICK_S = 0.5  # while something there is moving; and after a miss, before anybody's wish for another poll is heard
@@ -26,45 +26,66 @@ log = logging.getLogger(__name__)
 
 
 class Poller:
-    """Keeps the fleet's views fresh; it is their only writer."""
+    """Keeps the fleet's views fresh. `interval_s` may be changed at any time; whoever left the fleet is asked no more."""
 
     def __init__(self, fleet: Fleet, clients: Mapping[str, NeuronClient], tasks: Tasks, *, interval_s: float) -> None:
+        self.interval_s = interval_s
         self._fleet = fleet
-        self._interval_s = interval_s
         self._tasks = tasks
         self._watches = {name: _Watch(fleet, client) for name, client in clients.items()}
 
     async def start(self, *, first_round_s: float) -> None:
         """Start polling. Returns when every neuron was asked once, or after `first_round_s`."""
         first = [asyncio.shield(watch.next_poll()) for watch in self._watches.values()]
-        for name, watch in self._watches.items():
-            self._tasks.start(f"poll {name}", watch.run(self._interval_s))
+        for watch in self._watches.values():
+            self._start(watch)
         if first:
             await asyncio.wait(first, timeout=first_round_s)
 
+    def add(self, client: NeuronClient) -> None:
+        """Poll one more neuron, which the fleet has."""
+        watch = self._watches[client.name] = _Watch(self._fleet, client)
+        self._start(watch)
+
+    async def remove(self, node: str) -> None:
+        """Stop polling. Whoever waits for a poll gets what was heard last."""
+        await self._watches.pop(node).end()
+
+    def ask_through(self, client: NeuronClient) -> None:
+        """The same neuron, from now on asked through another client."""
+        self._watches[client.name].client = client
+        self.poke(client.name)
+
     def poke(self, node: str) -> None:
         """Something was seen that the view does not say: ask that neuron again now."""
-        self._watches[node].wake()
+        if watch := self._watches.get(node):
+            watch.wake()
 
     async def refresh(self, node: str) -> NeuronView:
         """Ask a neuron again now; returns what was heard."""
-        polled = self._watches[node].next_poll()
-        self._watches[node].wake()
-        return await polled
+        self.poke(node)
+        return await self.next_poll(node)
 
     async def next_poll(self, node: str) -> NeuronView:
         """The neuron's next poll in its own time."""
-        return await self._watches[node].next_poll()
+        watch = self._watches.get(node)
+        return await watch.next_poll() if watch else NeuronView(node, endpoint="")
+
+    def _start(self, watch: _Watch) -> None:
+        watch.task = self._tasks.start(f"poll {watch.client.name}", watch.run(lambda: self.interval_s))
 
 
 class _Watch:
     """The polling of one neuron."""
 
     def __init__(self, fleet: Fleet, client: NeuronClient) -> None:
+        self.client = client
+        self.task: asyncio.Task[None] | None = None
         self._fleet = fleet
-        self._client = client
+        self._last = NeuronView(client.name, endpoint="")
         self._awake = asyncio.Event()
         self._waiting: list[asyncio.Future[NeuronView]] = []
+        self._asked: list[asyncio.Future[NeuronView]] = []  # who waits for the poll that runs
         self._discovery_is_stale = True
 
     def wake(self) -> None:
@@ -76,15 +97,23 @@ class _Watch:
         self._waiting.append(polled)
         return polled
 
-    async def run(self, interval_s: float) -> None:
+    async def end(self) -> None:
+        if self.task:
+            await cancel(self.task)
+        self._tell(self._asked + self._waiting)
+
+    async def run(self, interval_s: Callable[[], float]) -> None:
         while True:
             self._awake.clear()
-            waiting, self._waiting = self._waiting, []
-            view = await self._poll()
-            for polled in waiting:
-                if not polled.done():
-                    polled.set_result(view)
-            await self._rest(view, interval_s)
+            self._asked, self._waiting = self._waiting, []
+            self._last = await self._poll()
+            self._tell(self._asked)
+            await self._rest(self._last, interval_s())
+
+    def _tell(self, waiting: Iterable[asyncio.Future[NeuronView]]) -> None:
+        for polled in waiting:
+            if not polled.done():
+                polled.set_result(self._last)
 
     async def _rest(self, view: NeuronView, interval_s: float) -> None:
         if view.misses:  # many requests that fail together must not count as many misses
@@ -95,9 +124,9 @@ class _Watch:
                 await self._awake.wait()
 
     async def _poll(self) -> NeuronView:
-        name = self._client.name
+        name = self.client.name
         try:
-            models = await self._client.models()
+            models = await self.client.models()
             health = await self._health()
             discovery = await self._discovery(health)
             addresses = await self._addresses(models, {} if discovery else self._view.addresses)
@@ -113,7 +142,7 @@ class _Watch:
     def _missed(self, why: str) -> NeuronView:
         self._discovery_is_stale = True
         was = self._view
-        view = self._fleet.missed(self._client.name)
+        view = self._fleet.missed(self.client.name)
         if was.healthy or was.misses == 0:
             log.warning(
                 "neuron '%s' missed a poll: %s",
@@ -125,14 +154,14 @@ class _Watch:
 
     @property
     def _view(self) -> NeuronView:
-        view = self._fleet.view(self._client.name)
+        view = self._fleet.view(self.client.name)
         assert view is not None  # noqa: S101  both are made from the configuration
         return view
 
     async def _health(self) -> Health | None:
         """None when it cannot be had, which by itself makes no neuron unhealthy."""
         try:
-            return await self._client.health()
+            return await self.client.health()
         except NeuronError as error:
             log.debug("%s", error)
             return None
@@ -144,7 +173,7 @@ class _Watch:
         if not (self._discovery_is_stale or restarted):
             return None
         try:
-            discovery = await self._client.discovery()
+            discovery = await self.client.discovery()
         except NeuronError as error:
             log.debug("%s", error)
             return None
@@ -161,7 +190,7 @@ class _Watch:
 
     async def _address(self, model_id: str) -> Address | None:
         try:
-            return await self._client.inference_address(model_id)
+            return await self.client.inference_address(model_id)
         except NeuronError as error:
             log.warning("%s", error, extra={"fields": {"model": model_id}})
             return None

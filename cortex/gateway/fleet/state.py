@@ -66,13 +66,14 @@ class Fleet:
     snapshot   the fleet as routing sees it
     in_flight  this gateway's own requests by (node, model)
     changed    told at every poll, and whenever a request of ours has ended
+    unhealthy_after  missed polls in a row
     """
 
     def __init__(
         self, neurons: Sequence[NeuronRef], *, unhealthy_after: int, clock: Callable[[], float] = time.time
     ) -> None:
         self._views: dict[str, NeuronView] = {}
-        self._unhealthy_after = unhealthy_after
+        self.unhealthy_after = unhealthy_after
         self._clock = clock
         self._in_flight: dict[tuple[str, str], int] = {}
         self.in_flight: Mapping[tuple[str, str], int] = MappingProxyType(self._in_flight)
@@ -132,7 +133,7 @@ class Fleet:
         """A poll failed. Some in a row make the neuron unhealthy; one hiccup must not empty the routing table."""
         old = self._views[name]
         misses = old.misses + 1
-        return self._write(replace(old, misses=misses, healthy=old.healthy and misses < self._unhealthy_after))
+        return self._write(replace(old, misses=misses, healthy=old.healthy and misses < self.unhealthy_after))
 
     def _others_load(self, name: str, health: Health) -> dict[str, int]:
         ours = self._in_flight

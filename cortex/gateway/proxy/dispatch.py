@@ -13,12 +13,12 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from cortex import errors
-from cortex.config.gateway import GatewaySection
 from cortex.errors import CortexError
 from cortex.gateway.fleet.client import NeuronClient
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.live import Live
 from cortex.gateway.metrics import Metrics
 from cortex.gateway.proxy.call import Call
 from cortex.gateway.proxy.journey import Journey, NeuronAnswer
@@ -68,7 +68,7 @@ class Dispatcher:
         lifecycle: Lifecycle,
         pool: Pool,
         metrics: Metrics,
-        settings: GatewaySection,
+        live: Live,
     ) -> None:
         self._decide = decide
         self._fleet = fleet
@@ -77,7 +77,7 @@ class Dispatcher:
         self._lifecycle = lifecycle
         self._pool = pool
         self._metrics = metrics
-        self._settings = settings
+        self._live = live
         self.closing = False
 
     async def answer(self, call: Call, sink: ClientSink) -> Journey:
@@ -101,8 +101,8 @@ class Dispatcher:
             exchange, started = await open_with_keepalive(
                 self._open_patiently(journey),
                 sink,
-                grace_s=self._settings.keepalive_secs,
-                interval_s=self._settings.keepalive_secs,
+                grace_s=self._live.settings.keepalive_secs,
+                interval_s=self._live.settings.keepalive_secs,
                 comment=sse.comment("loading " + "".join(filter(str.isprintable, call.model_id))),
             )
         async with exchange:
@@ -145,7 +145,7 @@ class Dispatcher:
             if exchange.status < 400:
                 return exchange
             async with exchange:
-                body = await exchange.read_all(ERROR_LIMIT_BYTES, self._settings.idle_timeout_secs)
+                body = await exchange.read_all(ERROR_LIMIT_BYTES, self._live.settings.idle_timeout_secs)
         except NetError as error:
             self._failed(replica, error)
             if isinstance(error, IdleTimeout):  # it may have worked all the while: not twice
@@ -170,7 +170,7 @@ class Dispatcher:
 
     def _head_timeout_s(self, call: Call) -> float:
         """A stream's head comes at once; any other answer comes when it is made, and may take as long as a load."""
-        settings = self._settings
+        settings = self._live.settings
         return (
             settings.idle_timeout_secs if call.stream else max(settings.idle_timeout_secs, settings.load_timeout_secs)
         )
@@ -213,7 +213,11 @@ class Dispatcher:
         observation = Observation(stream=events, began=journey.began)
         try:
             await relay(
-                exchange, sink, started=started, observer=observation, idle_timeout_s=self._settings.idle_timeout_secs
+                exchange,
+                sink,
+                started=started,
+                observer=observation,
+                idle_timeout_s=self._live.settings.idle_timeout_secs,
             )
         except NetError as error:
             self._failed(replica, error)
