@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import orjson
@@ -12,8 +11,6 @@ from cortex.neuron.harness.answers.events import Json, Reader, unfinished
 from cortex.neuron.harness.answers.usage import UsageSum
 from cortex.wire.sse import event
 
-# Keys of what must not pass unseen: inside a JSON string a quote is always escaped, so no text looks like one.
-_SPECIAL = re.compile(rb'"(?:error|usage)":|^error: ', re.MULTILINE)
 _END = b"data: [DONE]"
 
 
@@ -39,7 +36,7 @@ class StreamAnswer:
         self._ended = False
 
     def push(self, events: bytes) -> bytes:
-        if self.begun and self._verbatim and not _SPECIAL.search(events):
+        if self.begun and self._verbatim and not _special(events):
             self._ended = self._ended or _END in events
             return events
         passed = bytearray()
@@ -75,6 +72,11 @@ class StreamAnswer:
         for index in range(count):
             delta = {"role": "assistant", "content": ""}
             yield chunk | {"choices": [{"index": index, "delta": delta, "finish_reason": None}]}
+
+
+def _special(events: bytes) -> bool:
+    """Whether something must not pass unseen. Inside a JSON string a quote is always escaped, so no text looks like a key."""
+    return b'"usage":' in events or b'"error":' in events or b"\nerror: " in events or events.startswith(b"error: ")
 
 
 def _index(chunk: Json) -> int:
