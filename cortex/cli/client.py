@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import httpx
 import orjson
 
 from cortex.cli.outcome import Exit, Failure
+from cortex.net.tls import trusting_system
 
 ANSWER_S = 10.0  # for control calls, which never wait on inference
 
@@ -48,9 +49,10 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(base: str) -> AsyncIterator[Client]:
+async def connected(base: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[Client]:
+    """`headers` go with every request. An https server is trusted as the system does, and as SSL_CERT_FILE says."""
     # A fleet is reached directly: proxy settings of the environment are for the internet.
-    async with httpx.AsyncClient(timeout=None, trust_env=False) as http:  # noqa: S113  every exchange has a deadline of its own
+    async with httpx.AsyncClient(timeout=None, trust_env=False, verify=trusting_system(), headers=headers) as http:  # noqa: S113  every exchange has a deadline of its own
         yield Client(base.rstrip("/"), http)
 
 

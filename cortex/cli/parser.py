@@ -157,7 +157,13 @@ def _pull_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _validate_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("host", nargs="?", default="127.0.0.1", metavar="HOST", help="the neuron, HOST or HOST:PORT (NEURON_PORT)")
+    add(
+        "host",
+        nargs="?",
+        default="127.0.0.1",
+        metavar="HOST",
+        help="the neuron, HOST, HOST:PORT (NEURON_PORT) or a URL",
+    )
     add("model", nargs="?", default="unsloth/Qwen3-0.6B-GGUF", metavar="MODEL", help="default: %(default)s")
     add("quant", nargs="?", default="Q4_K_M", metavar="QUANT", help="default: %(default)s")
     # For tests of a neuron that hangs: seconds for health, load and answer.

@@ -13,10 +13,11 @@ from typing import Any
 
 from cortex.cli.outcome import Exit, Failure
 from cortex.config.catalogue import Catalogue
-from cortex.config.gateway import GatewayConfig, NeuronRef, load_catalogue, load_gateway_config
+from cortex.config.gateway import GatewayConfig, NeuronRef, catalogue_path, load_catalogue, load_gateway_config
 from cortex.config.listen import Listen
-from cortex.config.loader import ConfigError, from_environment
+from cortex.config.loader import ConfigError, from_environment, read_toml
 from cortex.config.neuron import NeuronConfig, load_neuron_config
+from cortex.config.trust import token_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,24 @@ def joined(config: GatewayConfig, neuron: NeuronConfig, bound: Listen) -> Gatewa
         tls_ca=config.gateway.neuron_tls_ca or neuron.tls_cert,
     )
     return config.model_copy(update={"neurons": (local,)})
+
+
+def watched_files(args: argparse.Namespace, environ: Mapping[str, str], found: Settings) -> tuple[Path, ...]:
+    """Every file that `settings` read or that its result names: when one of them changes, it is to be read again."""
+    if args.config is None:
+        return ()
+    folder = args.config.resolve().parent
+    files = [args.config, *(folder / name for name in token_files(read_toml(args.config)))]
+    files += [
+        folder / name for prefix in ("CORTEX_", "NEURON_") for name in token_files(from_environment(prefix, environ))
+    ]
+    if found.gateway:
+        general = found.gateway.gateway
+        files += [catalogue_path(found.gateway, args.config), general.tls_cert, general.tls_key]
+        files += [ref.tls_ca for ref in found.gateway.trusted_neurons]
+    if found.neuron:
+        files += [found.neuron.tls_cert, found.neuron.tls_key]
+    return tuple(dict.fromkeys(file for file in files if file))
 
 
 def source(file: Path | None) -> str:

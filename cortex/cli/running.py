@@ -3,6 +3,7 @@
 1. The neuron starts, then the gateway, which needs its address; then systemd is told.
 2. SIGINT or SIGTERM: the gateway stops first, so that nobody asks a neuron that is going; then the neuron and its engines.
 3. A second signal ends the process at once; engines die with it.
+SIGHUP, and a file of the configuration that changed: it is read again (reloading.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cortex import log as logs
 from cortex import systemd
 from cortex.cli import roles
 from cortex.cli.outcome import Exit, Failure
+from cortex.cli.reloading import Part, reloading
 from cortex.config.gateway import GatewayConfig
 from cortex.config.listen import Listen
 from cortex.config.neuron import NeuronConfig
@@ -39,7 +41,7 @@ def run_role(args: argparse.Namespace) -> int:
     log.info("%s", roles.source(args.config))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings))
+            runner.run(_serve(args, settings))
         log.info("stopped")
     finally:
         for handler in logging.getLogger().handlers:  # they write in the background: why it ended is to stand last
@@ -47,11 +49,12 @@ def run_role(args: argparse.Namespace) -> int:
     return Exit.ok
 
 
-async def _serve(settings: roles.Settings) -> None:
+async def _serve(args: argparse.Namespace, settings: roles.Settings) -> None:
     async with AsyncExitStack() as stack:
         stop = Stop()
         try:
-            await _start(settings, stack)
+            parts = await _start(settings, stack)
+            await stack.enter_async_context(reloading(args, os.environ, settings, parts))
             await stack.enter_async_context(systemd.ready())
             await stop.wait()
         except asyncio.CancelledError:
@@ -59,35 +62,57 @@ async def _serve(settings: roles.Settings) -> None:
                 raise
 
 
-async def _start(settings: roles.Settings, stack: AsyncExitStack) -> None:
+async def _start(settings: roles.Settings, stack: AsyncExitStack) -> list[Part]:
     """Enter what was asked for; leaving `stack` stops it in the opposite order."""
-    bound = await _start_neuron(settings.neuron, stack) if settings.neuron else None
+    parts, bound = [], None
+    if settings.neuron:
+        bound, part = await _start_neuron(settings.neuron, stack)
+        parts.append(part)
     if settings.gateway:
-        config = (
-            roles.joined(settings.gateway, settings.neuron, bound) if settings.neuron and bound else settings.gateway
-        )
-        await _start_gateway(config, settings, stack)
+        parts.append(await _start_gateway(settings.gateway, settings, bound, stack))
+    return parts
 
 
-async def _start_neuron(config: NeuronConfig, stack: AsyncExitStack) -> Listen:
+async def _start_neuron(config: NeuronConfig, stack: AsyncExitStack) -> tuple[Listen, Part]:
     from cortex.neuron import app
     from cortex.neuron.runtime_dir import RuntimeDirError
 
     try:
-        neuron = await stack.enter_async_context(app.running(config))
+        handle = await stack.enter_async_context(app.running(config))
     except (OSError, CortexError, RuntimeDirError, TlsError) as error:
         raise _cannot_start("neuron", error, {"host and port of the neuron": config.listen}) from error
-    return neuron.listen
+    change = handle.reconfiguration
+
+    def configured(settings: roles.Settings) -> NeuronConfig:
+        return settings.neuron or config
+
+    return handle.listen, Part(
+        check=lambda new: change.check(configured(new)),
+        apply=lambda new: change.apply(configured(new)),
+        reject=lambda _why: None,  # a neuron has no place to show it but the log
+    )
 
 
-async def _start_gateway(config: GatewayConfig, settings: roles.Settings, stack: AsyncExitStack) -> None:
+async def _start_gateway(
+    config: GatewayConfig, settings: roles.Settings, neuron: Listen | None, stack: AsyncExitStack
+) -> Part:
     from cortex.gateway import app
+
+    def configured(new: roles.Settings) -> GatewayConfig:
+        found = new.gateway or config
+        return roles.joined(found, new.neuron, neuron) if new.neuron and neuron else found
 
     wanted = {"[gateway] listen": config.gateway.listen, "[gateway] metrics_listen": config.gateway.metrics_listen}
     try:
-        await stack.enter_async_context(app.running(config, settings.catalogue))
+        handle = await stack.enter_async_context(app.running(configured(settings), settings.catalogue))
     except (OSError, CortexError, TlsError) as error:
         raise _cannot_start("gateway", error, wanted) from error
+    change = handle.reconfiguration
+    return Part(
+        check=lambda new: change.check(configured(new)),
+        apply=lambda new: change.apply(configured(new), new.catalogue),
+        reject=change.reject,
+    )
 
 
 def _cannot_start(role: str, error: Exception, wanted: dict[str, Listen]) -> Failure:

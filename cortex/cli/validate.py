@@ -46,7 +46,9 @@ def validate(args: argparse.Namespace) -> int:
 
 async def _validate(args: argparse.Namespace) -> None:
     timeouts = Timeouts(*args.timeouts)
-    async with connected(f"http://{_address(args.host)}") as neuron:
+    token = os.environ.get("NEURON_TOKEN")
+    shown = {"authorization": f"Bearer {token}"} if token else None
+    async with connected(_base_url(args.host), shown) as neuron:
         say = _Speaker(args.host)
         say(f"health: {neuron.base}/health")
         await neuron.ask("GET", "/health", within_s=timeouts.health)
@@ -115,6 +117,12 @@ def check_answer(raw: bytes) -> None:
     if not isinstance(text, str) or EXPECTED not in text.lower():
         cut = f" (it ended at its {MAX_TOKENS} tokens)" if choice.get("finish_reason") == "length" else ""
         raise Failure(f"the answer does not contain 'Paris'{cut}")
+
+
+def _base_url(host: str) -> str:
+    if host.startswith(("http://", "https://")):
+        return host
+    return f"http://{_address(host)}"
 
 
 def _address(host: str) -> str:

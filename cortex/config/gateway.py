@@ -115,11 +115,15 @@ def load_gateway_config(
 
 def load_catalogue(config: GatewayConfig, config_file: Path | None) -> Catalogue:
     """The catalogue that a gateway configuration names. A named file must exist; the default one may be absent. Raises ConfigError."""
-    folder = config_file.resolve().parent if config_file else None
-    if config.models_config:
-        path = config.models_config if folder is None else folder / config.models_config
-    elif folder and (folder / "models.toml").exists():
-        path = folder / "models.toml"
-    else:
+    path = catalogue_path(config, config_file)
+    if path is None or not (config.models_config or path.exists()):
         return Catalogue()
     return validate(Catalogue, read_toml(path), source=str(path))
+
+
+def catalogue_path(config: GatewayConfig, config_file: Path | None) -> Path | None:
+    """Where the catalogue is, or would be."""
+    folder = config_file.resolve().parent if config_file else None
+    if config.models_config:
+        return config.models_config if folder is None else folder / config.models_config
+    return folder / "models.toml" if folder else None

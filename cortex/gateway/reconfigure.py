@@ -1,7 +1,7 @@
 """A new configuration comes into force by difference: what did not change is not touched, and a bad one changes nothing.
 
-1. What it needs is tried first: certificates and authorities are read. TlsError ends it here.
-2. Neurons that left, came or changed are removed, added or asked in the new way; the others' polling goes on.
+1. `check`: what it needs is tried; certificates and authorities are read.
+2. `apply`: neurons that left, came or changed are removed, added or asked in the new way; the others' polling goes on.
 3. Catalogue, aliases and limits hold from the next request on.
 4. What only a restart can change is said, in the log and on `/status`.
 """
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class Reconfiguration:
-    """`apply` a configuration, or `reject` one that could not be read. `showing` is the listener's context, if it has one."""
+    """`showing` is the listener's context, if it has one."""
 
     def __init__(
         self, live: Live, membership: Membership, app: Sanic[Any, Any], showing: ssl.SSLContext | None
@@ -38,36 +38,34 @@ class Reconfiguration:
         self._app = app
         self._showing = showing
 
+    def check(self, config: GatewayConfig) -> None:
+        """Raises TlsError for files that cannot be used; nothing has changed then."""
+        if config.gateway.tls_cert and config.gateway.tls_key:
+            tls.showing(config.gateway.tls_cert, config.gateway.tls_key)
+        self._membership.check(config)
+
     async def apply(self, config: GatewayConfig, catalogue: Catalogue) -> None:
-        """Raises TlsError; then nothing has changed."""
+        """Take over what was checked."""
         live, settings = self._live, config.gateway
         changed = [key for key in changed_keys(live.config, config) if not key.startswith("neuron.")]
         if catalogue != live.catalogue:
             changed.append("the catalogue")
-        # 1
-        self._membership.check(config)
-        self._show(config)
         # 2
+        if self._showing and settings.tls_cert and settings.tls_key:
+            tls.show(self._showing, settings.tls_cert, settings.tls_key)
         neurons = await self._membership.configure(config)
         # 3
         self._app.config.REQUEST_MAX_SIZE = settings.max_body_mb * MIB
         restart_for = tuple(key for key in changed if self._wants_restart(key, config))
         live.replace(config, catalogue, restart_for=tuple(dict.fromkeys((*live.restart_for, *restart_for))))
         # 4
-        log.info("configuration taken over: %s", ", ".join(changed + neurons) or "nothing changed")
+        log.info("gateway: configuration taken over: %s", ", ".join(changed + neurons) or "nothing changed")
         if restart_for:
-            log.warning("this holds after a restart only: %s", ", ".join(restart_for))
+            log.warning("gateway: this holds after a restart only: %s", ", ".join(restart_for))
 
     def reject(self, why: str) -> None:
-        log.error("configuration not taken over, the one before stays in force: %s", why)
+        """The files as they are now were not taken."""
         self._live.reject(why)
-
-    def _show(self, config: GatewayConfig) -> None:
-        """Tried on the side first: a pair that does not fit must not leave half of it in the listener."""
-        settings = config.gateway
-        if self._showing and settings.tls_cert and settings.tls_key:
-            tls.showing(settings.tls_cert, settings.tls_key)
-            tls.show(self._showing, settings.tls_cert, settings.tls_key)
 
     def _wants_restart(self, key: str, config: GatewayConfig) -> bool:
         encrypted = self._showing is not None

@@ -27,6 +27,7 @@ from cortex.neuron.models.library import Library
 from cortex.neuron.models.loading import Loader
 from cortex.neuron.models.registry import Registry
 from cortex.neuron.models.vocabulary import Vocabularies
+from cortex.neuron.reconfigure import Reconfiguration
 from cortex.neuron.runtime_dir import runtime_directory
 from cortex.tasks import Tasks
 
@@ -36,9 +37,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NeuronHandle:
-    """A running neuron: where it listens."""
+    """A running neuron: where it listens, and how its configuration is replaced."""
 
     listen: Listen
+    reconfiguration: Reconfiguration
 
 
 @contextlib.asynccontextmanager
@@ -66,14 +68,15 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
         vocabularies = await stack.enter_async_context(Vocabularies(runtime).running())
         tokens = TokensApi(registry, loader, vocabularies, pool)
         app = web.new_app("neuron", max_body_bytes=config.limits.max_body_mb * 1024 * 1024)
-        _routes(app, Guard(config.token), control, inference, tokens, ModelsApi(registry))
+        guard = Guard(config.token)
+        _routes(app, guard, control, inference, tokens, ModelsApi(registry))
         listening = await stack.enter_async_context(web.listening(app, config.listen, showing))
         control.port = listening.port
         stack.push_async_callback(web.drained, app, FAREWELL_S)
         stack.push_async_callback(registry.aclose)
         tasks.start("default models", defaults.run())
         log.info("neuron listens on %s://%s", scheme, listening)
-        yield NeuronHandle(listening)
+        yield NeuronHandle(listening, Reconfiguration(config, guard, registry, showing))
 
 
 def _routes(

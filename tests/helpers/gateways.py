@@ -19,9 +19,10 @@ DEADLINE_S = 20.0
 
 
 class Client(httpx.AsyncClient):
-    """Talks to a gateway. `metrics` is its other listener."""
+    """Talks to a gateway. `metrics` is its other listener, `handle` the gateway itself."""
 
     metrics_url = ""
+    handle: app.GatewayHandle
 
     async def chat(self, model: str = "org/m", **fields: Any) -> httpx.Response:
         return await self.post("/v1/chat/completions", json={"model": model, "messages": []} | fields)
@@ -55,6 +56,7 @@ async def gateway(
         app.running(config, Catalogue.model_validate(catalogue or {})) as handle,
         Client(base_url=f"http://{handle.listen}", timeout=DEADLINE_S, trust_env=False) as client,
     ):
+        client.handle = handle
         client.metrics_url = f"http://{handle.metrics_listen}/metrics"
         yield client
 

@@ -39,12 +39,16 @@ class Registry:
         self.jobs = Jobs()
         self.slots: dict[str, Slot] = {}
         self._loader = loader
-        self._admission = config.admission
-        self._profiles = {model.model_id: model for model in config.default_models}
-        self._drain_s = config.limits.drain_secs
+        self.configure(config)
         self._tasks = Tasks("models")
         self._lives: dict[Slot, asyncio.Task[None]] = {}
         self.closed = False
+
+    def configure(self, config: NeuronConfig) -> None:
+        """Limits and profiles for what is loaded from now on, and the time that draining has."""
+        self._admission = config.admission
+        self._profiles = {model.model_id: model for model in config.default_models}
+        self._drain_s = config.limits.drain_secs
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Registry]:
