@@ -1,0 +1,15 @@
+"""build/compile: one executable file from this checkout.
+
+    __main__.py      the order of the steps
+    flavours.py      which GPU an engine library is for, where it comes from, what a builder of it needs
+    environment.py   a clean virtual environment from compile.lock, and a clean copy of the sources
+    facts.py         what the binary will say of itself (`cortex version`)
+    nuitka.py        the compiler's flags, each with its reason
+    trim.py          what the compiler packed and nobody loads
+    payload.py       the unpacked program → one file: launcher, compressed payload, trailer
+    launcher.c       the one file's start
+    linkage.py       which glibc the program needs
+
+Everything happens below a cache folder outside the checkout ($CORTEX_BUILD_CACHE, else ~/.cache/cortex-build); ccache
+makes the second build cheap. build/selftest runs the result.
+"""

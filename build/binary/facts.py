@@ -1,0 +1,35 @@
+"""What the binary will say of itself: cortex/build_info.py, written anew in the build's copy of the sources."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+from binary.environment import ROOT, Workshop
+from binary.flavours import Flavour
+
+
+def write(shop: Workshop, flavour: Flavour) -> dict[str, str | None]:
+    """The facts as cortex/version.py reads them. SOURCE_DATE_EPOCH makes the time that of the sources."""
+    now = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
+    facts: dict[str, str | None] = {
+        "flavour": flavour.name,
+        "git_sha": commit(),
+        "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
+    }
+    text = f'"""Written by build/compile."""\n\nBUILD_INFO = {facts!r}\n'
+    (shop.sources / "cortex" / "build_info.py").write_text(text)
+    return facts
+
+
+def commit() -> str | None:
+    """The commit, with -dirty where files differ from it. None outside a checkout."""
+    try:
+        return _out(["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"])
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _out(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
