@@ -81,7 +81,9 @@ def test_the_real_model_knows_the_capital_of_france(run):
 
     async def scenario(client):
         probe = "What is the capital of France? Respond with the city name only, no punctuation."
-        answer = await client.chat.completions.create(model=DEMO, messages=_user(probe), temperature=0.1, max_tokens=64)
+        answer = await client.chat.completions.create(
+            model=DEMO, messages=_user(probe), temperature=0.1, max_tokens=64, seed=7
+        )
         assert "Paris" in answer.choices[0].message.content
 
     run(scenario)
@@ -116,6 +118,7 @@ def test_stop_seed_logprobs_and_n(run):
             model=SCRIPTED, messages=_user("[[dice]]"), n=3, temperature=1, max_tokens=32
         )
         assert [choice.index for choice in several.choices] == [0, 1, 2]
+        assert several.usage.completion_tokens == 3 * 9
 
     run(scenario)
 
@@ -174,12 +177,42 @@ def test_a_tool_round_trip(run):
     run(scenario)
 
 
+def test_a_tool_that_must_be_called(run):
+    """`required` and a named tool, with a real model that would rather talk: one call, streamed and not, and no text."""
+
+    async def scenario(client):
+        for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
+            asked = {
+                "model": DEMO,
+                "messages": _user("Write a poem about Paris."),
+                "tools": [TOOL],
+                "tool_choice": choice,
+                "seed": 1,
+                "max_tokens": 200,
+            }
+            whole = await client.chat.completions.create(**asked)
+            (call,) = whole.choices[0].message.tool_calls
+            assert whole.choices[0].finish_reason == "tool_calls"
+            assert call.function.name == "get_weather"
+            assert isinstance(json.loads(call.function.arguments)["city"], str)
+            async with client.chat.completions.stream(**asked) as stream:
+                final = await stream.get_final_completion()
+            assert final.choices[0].message.tool_calls[0].function.arguments == call.function.arguments
+            assert not final.choices[0].message.content
+
+    run(scenario)
+
+
 def test_completions_and_embeddings(run):
     """The legacy completion, and vectors in both encodings (the SDK asks for base64 by itself)."""
 
     async def scenario(client):
         completed = await client.completions.create(model=SCRIPTED, prompt="Say something", max_tokens=16)
         assert completed.choices[0].text.startswith("Hello")
+        told = await client.completions.create(model=SCRIPTED, prompt="Say", max_tokens=2, logprobs=1)
+        assert (told.choices[0].logprobs.tokens, told.choices[0].logprobs.text_offset) == (["Hello", " from"], [0, 5])
+        echoed = await client.completions.create(model=SCRIPTED, prompt="Say", max_tokens=2, echo=True)
+        assert echoed.choices[0].text == "SayHello from"
         as_base64 = await client.embeddings.create(model=EMBED, input=["one", "two"])
         as_float = await client.embeddings.create(model=EMBED, input=["one", "two"], encoding_format="float")
         assert [len(item.embedding) for item in as_base64.data] == [256, 256]

@@ -70,6 +70,7 @@ def test_a_client_of_the_first_generation_is_served_on_a_cpu_host(models_dir):
                 "What is the capital of France? Respond with the city name only, no punctuation.",
                 temperature=0.1,
                 max_tokens=64,
+                seed=7,
             )
             assert "Paris" in answer.json()["choices"][0]["message"]["content"]
 
