@@ -9,6 +9,7 @@
     show.py        tables and progress bars, or plain text where nobody watches
     status.py      status, models          lifecycle.py   load, unload
     pull.py        pull                    validate.py    validate
+    inspect.py     inspect: one model file, without a role
     check.py       config check            version.py     version
 
 Every command is imported when it is asked for: `cortex version` starts without a server, a role without the other's half.

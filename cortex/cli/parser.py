@@ -83,6 +83,12 @@ def _check(args: argparse.Namespace) -> int:
     return check(args)
 
 
+def _inspect(args: argparse.Namespace) -> int:
+    from cortex.cli.inspect import inspect
+
+    return inspect(args)
+
+
 def _version(args: argparse.Namespace) -> int:
     from cortex.cli.version import version
 
@@ -170,6 +176,11 @@ def _validate_arguments(parser: argparse.ArgumentParser) -> None:
     add("--timeouts", nargs=3, type=float, default=(5.0, 600.0, 120.0), help=argparse.SUPPRESS)
 
 
+def _inspect_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="a *.gguf, or a *.bin of before GGUF")
+    _json(parser)
+
+
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", required=True, prog="cortex config")
     action = actions.add_parser(
@@ -198,6 +209,13 @@ COMMANDS = (
         "cortex validate 127.0.0.1 unsloth/Qwen3-0.6B-GGUF Q4_K_M > answer.json",
         _validate,
         _validate_arguments,
+    ),
+    Command(
+        "inspect",
+        "say what a model file is, which harness would serve it and why, and what is wrong with it",
+        "cortex inspect models/llama-7b.ggmlv3.q4_0.bin",
+        _inspect,
+        _inspect_arguments,
     ),
     Command("config", "check a configuration file", "cortex config check cortex.toml", _check, _config_arguments),
     Command("version", "say what runs here", "cortex version", _version, _json),

@@ -14,7 +14,7 @@ from typing import Any
 from cortex import errors
 from cortex.errors import CortexError
 from cortex.neuron.engine.spec import EngineSpec, Mode
-from cortex.neuron.ggml.workspace import workspace
+from cortex.neuron.ggml.workspace import UNKNOWN_CONTEXT, workspace
 from cortex.neuron.gguf import Header
 from cortex.neuron.harness import requests as rules
 from cortex.neuron.harness import settings as defaults
@@ -24,6 +24,8 @@ from cortex.wire.fleet import LoadSettings
 
 MAX_ANSWERS = 16  # one after the other
 LEAST_CONTEXT = 64  # tokens; with less room in the library's buffers a model is of no use
+UNBOUNDED_CONTEXT = 32_768  # of files that do not say what they were made for
+_MOST_CONTEXT = {"falcon": 2048}  # its buffers were made for so many
 _F32_CACHES = frozenset({"gpt2", "starcoder", "falcon"})
 _MIB = 1 << 20
 
@@ -140,17 +142,18 @@ def _cannot(field: str, what: str) -> CortexError:
     )
 
 
-def _context(header: Header, settings: LoadSettings, host: HostShare) -> int | None:
-    """What was asked for, which a legacy file bounds; else what memory has room for."""
-    own = header.context_length
-    if settings.context and own and settings.context > own:
+def _context(header: Header, settings: LoadSettings, host: HostShare) -> int:
+    """What was asked for, within what the file and the library can; else the model's own, as far as memory allows."""
+    most = _MOST_CONTEXT.get(header.architecture, header.context_length or UNBOUNDED_CONTEXT)
+    if settings.context and settings.context > most:
         raise errors.invalid_request(
-            f"context {settings.context} is more than the {own} tokens that this file was made for", param="context"
+            f"context {settings.context} is more than the {most} tokens that are possible with this file",
+            param="context",
         )
     if settings.context:
         return settings.context
-    useful = defaults.CPU_CONTEXT if own else None
-    return min((each for each in (own, useful, host.fitting_context or None) if each), default=None)
+    own = min(header.context_length or UNKNOWN_CONTEXT, defaults.CPU_CONTEXT)
+    return min(own, host.fitting_context or own)
 
 
 # ---- requests

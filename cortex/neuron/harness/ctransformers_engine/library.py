@@ -13,6 +13,7 @@ import numpy.typing as npt
 Logits = npt.NDArray[np.float32]
 
 _NO_BOS = False
+_TOKENS_A_BYTE = 3  # at most: a space becomes U+2581, and that its three bytes where it is no token; one space is added
 _INTS = ctypes.POINTER(ctypes.c_int)
 _FLOATS = ctypes.POINTER(ctypes.c_float)
 
@@ -67,8 +68,8 @@ class Library:
         self.vocab_size = int(self._calls.ctransformers_llm_vocab_size(self._model))
 
     def tokenize(self, text: bytes) -> list[int]:
-        """Token ids of a text without NUL. One token for each byte is the most that there can be, and a few are added."""
-        room = (ctypes.c_int * (len(text) + 8))()
+        """Token ids of a text without NUL."""
+        room = (ctypes.c_int * (_TOKENS_A_BYTE * (len(text) + 1)))()
         count = self._calls.ctransformers_llm_tokenize(self._model, text, _NO_BOS, room)
         return list(room[:count])
 

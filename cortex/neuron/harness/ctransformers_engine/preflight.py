@@ -8,12 +8,14 @@ Legacy files were held against their hyperparameters by `cortex.neuron.ggml`; he
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterable
 
 from cortex.neuron.gguf.contents import F32, I32, U32, Contents
 
 BYTE = 6  # token types of GGUF
 _TYPES = {0: 1, 1: 1, 2: 32, 3: 32, 6: 32, 7: 32, 8: 32, 10: 256, 11: 256, 12: 256, 13: 256, 14: 256}  # → block
+_BYTE_TOKEN = re.compile(rb"<0x[0-9A-Fa-f]{2}>")
 _MAX_LAYERS = 80  # a graph of that ggml has at most 4,096 nodes
 _LEGAL_IN_UTF8 = [byte for byte in range(256) if byte < 0x80 or 0xC2 <= byte <= 0xF4]
 _LAYER = {
@@ -111,7 +113,7 @@ def _has_byte(byte: int, known: Collection[bytes]) -> bool:
 def _malformed_bytes(tokens: Iterable[bytes], kinds: Iterable[int | float]) -> Iterable[str]:
     """The library reads the two digits of every byte token, whatever stands there."""
     for number, (token, kind) in enumerate(zip(tokens, kinds, strict=True)):
-        if kind == BYTE and (len(token) != 6 or not token.startswith(b"<0x") or not token.endswith(b">")):
+        if kind == BYTE and not _BYTE_TOKEN.fullmatch(token):
             yield f"token {number} is said to be a byte, and is {token!r}"
             return
 
