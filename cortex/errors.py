@@ -101,6 +101,11 @@ def unauthorized(message: str) -> CortexError:
     return invalid_request(message, code="invalid_api_key", status=401)
 
 
+def forbidden(message: str, *, param: str | None = None) -> CortexError:
+    """403: the key is known, and may not do this."""
+    return invalid_request(message, code="permission_denied", status=403, param=param)
+
+
 # ---- capacity and lifecycle: retryable
 
 

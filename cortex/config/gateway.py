@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from cortex.config.catalogue import Catalogue
+from cortex.config.entitlements import EntitlementsSection
 from cortex.config.listen import Listen, ListenField
 from cortex.config.loader import Section, load, read_toml, validate
 from cortex.config.neuron import NeuronConfig
@@ -77,6 +78,7 @@ class GatewayConfig(Section):
 
     gateway: GatewaySection = GatewaySection()
     eviction: EvictionSection = EvictionSection()
+    entitlements: EntitlementsSection = EntitlementsSection()
     neurons: tuple[NeuronRef, ...] = ()
     models_config: Path | None = None  # relative to this file; default: models.toml beside it, if there is one
     neuron: NeuronConfig | None = None

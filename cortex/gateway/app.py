@@ -24,6 +24,7 @@ from cortex.config.catalogue import Catalogue
 from cortex.config.gateway import GatewayConfig
 from cortex.config.listen import Listen
 from cortex.gateway.api.admin import AdminApi
+from cortex.gateway.api.gate import Gate
 from cortex.gateway.api.inference import InferenceApi
 from cortex.gateway.api.models import ModelsApi
 from cortex.gateway.api.status import StatusApi
@@ -32,6 +33,8 @@ from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.membership import Membership
 from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.keys.charges import Charges
+from cortex.gateway.keys.ledger.desk import ledger_of
 from cortex.gateway.live import Live
 from cortex.gateway.metrics import CONTENT_TYPE, Metrics
 from cortex.gateway.proxy.dispatch import Dispatcher
@@ -86,13 +89,17 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         lifecycle = Lifecycle(
             clients, poller, tasks, decide=decide, load_timeout_s=settings.load_timeout_secs, loaded=metrics.cold_start
         )
-        dispatcher = Dispatcher(decide, fleet, clients, poller, lifecycle, pool, metrics, live)
+        ledger = await held.enter_async_context(ledger_of(config.entitlements))
+        dispatcher = Dispatcher(
+            decide, fleet, clients, poller, lifecycle, pool, metrics, live, Charges(ledger, metrics)
+        )
 
         # routes
         inference = InferenceApi(dispatcher, live)
         models = ModelsApi(fleet, live)
         status = StatusApi(fleet, clients, live, await asyncio.to_thread(version_info))
         admin = AdminApi(fleet, lifecycle, live)
+        gate = Gate(live)
         app = web.new_app("gateway", max_body_bytes=settings.max_body_mb * 1024 * 1024)
         for method, path, handler in (
             ("POST", "/v1/chat/completions", inference.forward),
@@ -111,7 +118,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             ("POST", "/models/load", admin.load),
             ("POST", "/models/unload", admin.unload),
         ):
-            web.route(app, method, path, handler)
+            web.route(app, method, path, gate.guarding(path, handler))
         metrics_app = web.new_app("gateway-metrics", max_body_bytes=1024)
         web.route(metrics_app, "GET", "/metrics", functools.partial(_metrics, metrics))
 

@@ -6,6 +6,7 @@ import time
 
 from cortex.config.catalogue import Catalogue
 from cortex.config.gateway import GatewayConfig, GatewaySection
+from cortex.gateway.keys.keyring import Keyring
 
 
 class Live:
@@ -19,6 +20,7 @@ class Live:
     def __init__(self, config: GatewayConfig, catalogue: Catalogue) -> None:
         self.config = config
         self.catalogue = catalogue
+        self.keyring = Keyring(config.entitlements)
         self.loaded_at = time.time()
         self.error: str | None = None
         self.restart_for: tuple[str, ...] = ()
@@ -29,6 +31,7 @@ class Live:
 
     def replace(self, config: GatewayConfig, catalogue: Catalogue, *, restart_for: tuple[str, ...]) -> None:
         self.config, self.catalogue, self.restart_for = config, catalogue, restart_for
+        self.keyring = Keyring(config.entitlements)
         self.loaded_at, self.error = time.time(), None
 
     def reject(self, why: str) -> None:

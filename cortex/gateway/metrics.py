@@ -23,6 +23,7 @@ DURATION_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200)
 FIRST_TOKEN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120)
 SPEED_BUCKETS = (1, 2.5, 5, 10, 15, 20, 30, 40, 60, 80, 120, 200)
 _LABELS = ("model", "node")
+_PRINCIPAL = ("account", "key")
 
 
 class _Answers(NamedTuple):
@@ -62,10 +63,13 @@ class Metrics:
         self._speed = self._histogram(
             "cortex_tokens_per_second", "Generated tokens over the time from the first to the last.", SPEED_BUCKETS
         )
+        self._spent = self._counter("cortex_spend_tokens", "Tokens that a key was charged.", _PRINCIPAL)
+        self._spent_prompt = self._counter("cortex_spend_prompt_tokens", "Of these, prompt tokens.", _PRINCIPAL)
+        self._spent_completion = self._counter("cortex_spend_completion_tokens", "Of these, generated.", _PRINCIPAL)
         self._series: dict[tuple[str, str], _Answers] = {}
 
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(name, text, _LABELS, registry=self._registry)
+    def _counter(self, name: str, text: str, labels: tuple[str, ...] = _LABELS) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, _LABELS, registry=self._registry, buckets=buckets)
@@ -93,6 +97,12 @@ class Metrics:
             self._first_token.labels(model, node).observe(totals.first_token_s)
         if totals.tokens_per_second is not None:
             series.speed.observe(totals.tokens_per_second)
+
+    def spent(self, account_id: str, key_id: str, prompt: int, completion: int) -> None:
+        """A key was charged, whether it has a cap or not."""
+        self._spent.labels(account_id, key_id).inc(prompt + completion)
+        self._spent_prompt.labels(account_id, key_id).inc(prompt)
+        self._spent_completion.labels(account_id, key_id).inc(completion)
 
     def _series_of(self, model: str, node: str) -> _Answers:
         if series := self._series.get((model, node)):

@@ -21,7 +21,9 @@ from cortex.gateway.fleet.membership import Membership
 from cortex.gateway.live import Live
 from cortex.net import tls
 
-AFTER_RESTART = frozenset({"gateway.listen", "gateway.metrics_listen"})
+AFTER_RESTART = frozenset(
+    {"gateway.listen", "gateway.metrics_listen", "entitlements.database", "entitlements.reservation_ttl_secs"}
+)
 MIB = 1024 * 1024
 
 log = logging.getLogger(__name__)

@@ -32,7 +32,7 @@ def test_a_sample_is_valid_as_it_is_shipped(name: str) -> None:
 def test_a_sample_is_valid_with_everything_uncommented(name: str) -> None:
     """What a sample only suggests is right as well: every commented line of TOML counts."""
     lines = (SAMPLES / name).read_text().splitlines()
-    text = "\n".join(re.sub(r"^# (?=\[|[a-z_]+ = )", "", line) for line in lines)
+    text = "\n".join(re.sub(r"^# (?=\[|[a-z0-9_]+ = )", "", line) for line in lines)
     loaded = KINDS[name].model_validate(tomllib.loads(text))
     assert set(_keys_of(KINDS[name])) - set(_keys_in(text)) == set()
     assert loaded != KINDS[name]()
@@ -40,7 +40,7 @@ def test_a_sample_is_valid_with_everything_uncommented(name: str) -> None:
 
 def _keys_in(text: str) -> list[str]:
     tables = re.findall(r"^\[+([a-z_.]+)\]+", text, re.MULTILINE)
-    return re.findall(r"(?:^|[{,] )([a-z_]+) = ", text, re.MULTILINE) + [
+    return re.findall(r"(?:^|[{,] )([a-z0-9_]+) = ", text, re.MULTILINE) + [
         part for name in tables for part in name.split(".")
     ]
 

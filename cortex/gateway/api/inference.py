@@ -5,6 +5,7 @@ from __future__ import annotations
 from sanic import Request
 from sanic.response import HTTPResponse
 
+from cortex.gateway.api.gate import principal_of
 from cortex.gateway.live import Live
 from cortex.gateway.proxy.call import read_call
 from cortex.gateway.proxy.dispatch import Dispatcher
@@ -21,7 +22,14 @@ class InferenceApi:
 
     async def forward(self, request: Request) -> HTTPResponse | None:
         context = request.ctx
-        call = read_call(request.path, request.headers.items(), request.body, context.id, self._live.catalogue)
+        call = read_call(
+            request.path,
+            request.headers.items(),
+            request.body,
+            context.id,
+            self._live.catalogue,
+            principal_of(request),
+        )
         context.fields["model"] = call.model_id
         try:
             journey = await self._dispatcher.answer(call, SanicSink(request))

@@ -14,6 +14,7 @@ from sanic.response import HTTPResponse
 
 from cortex import errors, web
 from cortex.config.catalogue import Catalogue, Profile
+from cortex.gateway.api.gate import principal_of
 from cortex.gateway.fleet.state import Fleet, NeuronView
 from cortex.gateway.live import Live
 from cortex.gateway.routing.feasible import feasible
@@ -27,18 +28,24 @@ class ModelsApi:
         self._live = live
         self._created = int(time.time())  # nobody knows when a model was made, and clients want a number
 
-    async def list(self, _request: Request) -> HTTPResponse:
-        return web.json({"object": "list", "data": list(self._entries().values())})
+    async def list(self, request: Request) -> HTTPResponse:
+        return web.json({"object": "list", "data": list(self._entries(request).values())})
 
-    async def retrieve(self, _request: Request, model_id: str) -> HTTPResponse:
-        entry = self._entries().get(model_id)
+    async def retrieve(self, request: Request, model_id: str) -> HTTPResponse:
+        entry = self._entries(request).get(model_id)
         if entry is None:
             raise errors.model_not_found(model_id)
         return web.json(entry)
 
-    def _entries(self) -> dict[str, dict[str, Any]]:
-        entries = model_entries(self._fleet.views, self._fleet.snapshot, self._live.catalogue, created=self._created)
-        return {entry["id"]: entry for entry in entries}
+    def _entries(self, request: Request) -> dict[str, dict[str, Any]]:
+        """What the request's key may use, by id."""
+        catalogue, principal = self._live.catalogue, principal_of(request)
+        entries = model_entries(self._fleet.views, self._fleet.snapshot, catalogue, created=self._created)
+        return {
+            entry["id"]: entry
+            for entry in entries
+            if principal is None or principal.may_use(entry["id"], catalogue.resolve(entry["id"]))
+        }
 
 
 def model_entries(

@@ -10,29 +10,39 @@ import orjson
 
 from cortex import errors
 from cortex.config.catalogue import Catalogue
+from cortex.gateway.keys.estimate import Estimate, estimate
+from cortex.gateway.keys.keyring import PRINCIPAL_HEADERS, Principal
 from cortex.net.headers import Headers, forwardable_request_headers
 
 MODEL_NAME_LIMIT = 512
 
-# For the gateway only: a client's keys and cookies are no neuron's business, and a compressed answer cannot be observed.
-_KEPT_BACK = frozenset({"authorization", "cookie", "x-api-key", "accept-encoding", "x-request-id"})
+# For the gateway only: a client's keys and cookies are no neuron's business, who it is is ours to say, and a compressed
+# answer cannot be observed.
+_KEPT_BACK = frozenset({"authorization", "cookie", "x-api-key", "accept-encoding", "x-request-id"}) | PRINCIPAL_HEADERS
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that can be sent to any replica of `model_id`."""
+    """A request that can be sent to any replica of `model_id`. `estimate` is there for a principal with a cap."""
 
     path: str
     headers: Headers
     body: bytes
     model_id: str
     stream: bool
+    principal: Principal | None = None
+    estimate: Estimate | None = None
 
 
 def read_call(
-    path: str, headers: Iterable[tuple[str, str]], body: bytes, request_id: str, catalogue: Catalogue
+    path: str,
+    headers: Iterable[tuple[str, str]],
+    body: bytes,
+    request_id: str,
+    catalogue: Catalogue,
+    principal: Principal | None = None,
 ) -> Call:
-    """Parse the body once. It is written anew only for an alias. Raises CortexError 400, 404, 422."""
+    """Parse the body once. It is written anew only for an alias, and for a bound that a cap wants. Raises CortexError 400, 403, 404, 422."""
     try:
         payload = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -40,9 +50,32 @@ def read_call(
     if not isinstance(payload, dict):
         raise errors.invalid_request("the request body must be a JSON object", code="invalid_request_body", status=422)
     model_id = catalogue.resolve(model := _model_of(payload))
+    reserved = reserved_for(principal, path, payload, model_id, catalogue)
+    changes: dict[str, Any] = dict(reserved.bounds) if reserved else {}
     if model_id != model:
-        body = orjson.dumps({**payload, "model": model_id})
-    return Call(path, _headers(headers, request_id), body, model_id, stream=payload.get("stream") is True)
+        changes["model"] = model_id
+    if changes:
+        body = orjson.dumps({**payload, **changes})
+    return Call(
+        path,
+        _headers(headers, request_id, principal),
+        body,
+        model_id,
+        stream=payload.get("stream") is True,
+        principal=principal,
+        estimate=reserved,
+    )
+
+
+def reserved_for(
+    principal: Principal | None, path: str, payload: dict[str, Any], model_id: str, catalogue: Catalogue
+) -> Estimate | None:
+    """What a call takes of its key's cap, if that has one. Raises 403 for a model that the key may not use."""
+    if principal is None:
+        return None
+    if not principal.may_use(model_id, payload["model"]):
+        raise errors.forbidden(f"this API key may not use model '{payload['model']}'", param="model")
+    return estimate(path, payload, catalogue.profile(model_id)) if principal.limits.tokens is not None else None
 
 
 def _model_of(payload: dict[str, Any]) -> str:
@@ -54,6 +87,6 @@ def _model_of(payload: dict[str, Any]) -> str:
     return model
 
 
-def _headers(headers: Iterable[tuple[str, str]], request_id: str) -> Headers:
+def _headers(headers: Iterable[tuple[str, str]], request_id: str, principal: Principal | None) -> Headers:
     passed = [field for field in forwardable_request_headers(headers) if field[0] not in _KEPT_BACK]
-    return [*passed, ("x-request-id", request_id)]
+    return [*passed, ("x-request-id", request_id), *(principal.headers if principal else ())]

@@ -18,6 +18,7 @@ from cortex.gateway.fleet.client import NeuronClient
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.keys.charges import Charges
 from cortex.gateway.live import Live
 from cortex.gateway.metrics import Metrics
 from cortex.gateway.proxy.call import Call
@@ -69,6 +70,7 @@ class Dispatcher:
         pool: Pool,
         metrics: Metrics,
         live: Live,
+        charges: Charges,
     ) -> None:
         self._decide = decide
         self._fleet = fleet
@@ -78,6 +80,7 @@ class Dispatcher:
         self._pool = pool
         self._metrics = metrics
         self._live = live
+        self._charges = charges
         self.closing = False
 
     async def answer(self, call: Call, sink: ClientSink) -> Journey:
@@ -85,14 +88,21 @@ class Dispatcher:
         if self.closing:
             raise errors.shutting_down()
         with Journey(call, self._fleet) as journey:
-            try:
-                await self._travel(journey, sink)
-            except (CortexError, NeuronAnswer) as error:
-                if sink.status is None:
-                    raise
-                await sink.send(error.event() if isinstance(error, NeuronAnswer) else openai_event(error))
-                await sink.finish()
+            if call.principal is None:
+                await self._answer(journey, sink)
+            else:
+                async with self._charges.charging(call.principal, call.estimate, lambda: journey.totals):
+                    await self._answer(journey, sink)
             return journey
+
+    async def _answer(self, journey: Journey, sink: ClientSink) -> None:
+        try:
+            await self._travel(journey, sink)
+        except (CortexError, NeuronAnswer) as error:
+            if sink.status is None:
+                raise
+            await sink.send(error.event() if isinstance(error, NeuronAnswer) else openai_event(error))
+            await sink.finish()
 
     async def _travel(self, journey: Journey, sink: ClientSink) -> None:
         call, started = journey.call, False

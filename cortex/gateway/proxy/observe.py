@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 TAIL_BYTES = 64 * 1024  # of an answer that is no stream: usage stands near its end
+HEAD_BYTES = 4 * 1024  # or near its beginning, where embeddings follow it
 SHORT_WINDOW_S = 0.1  # a decode window below this says nothing about speed
 
 # Content, reasoning, completions' text and tool calls, when not empty: the role chunk is no token.
@@ -41,6 +42,7 @@ class Observation:
     __slots__ = (
         "_began",
         "_clock",
+        "_head",
         "_stream",
         "_tail",
         "failed",
@@ -55,6 +57,7 @@ class Observation:
         self._stream = stream
         self._began = began
         self._clock = clock
+        self._head = bytearray()
         self._tail = bytearray()
         self.token_events = 0
         self.first_token_s: float | None = None
@@ -67,6 +70,7 @@ class Observation:
         if self._stream:
             self._events(data)
         else:
+            self._head += data[: HEAD_BYTES - len(self._head)]
             self._tail += data[-TAIL_BYTES:]
             if len(self._tail) > 2 * TAIL_BYTES:
                 del self._tail[:-TAIL_BYTES]
@@ -93,6 +97,7 @@ class Observation:
         """What is known when the answer is over, however it ended."""
         if self._tail:
             self._look_for_the_end(bytes(self._tail))
+            self.usage = self.usage or usage_in(bytes(self._head))
         seconds = self._clock() - self._began
         told = self.usage or Usage()
         completion = told.completion_tokens if told.completion_tokens is not None else self.token_events
@@ -104,6 +109,7 @@ class Observation:
             cached_tokens=told.cached_tokens or 0,
             tokens_per_second=completion / window if completion and (window := self._window(seconds)) > 0 else None,
             finish_reason=self.finish_reason,
+            delivered=bool(self.usage or self.token_events or self._tail),
         )
 
     def _window(self, seconds: float) -> float:
@@ -116,7 +122,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """An answer in numbers."""
+    """An answer in numbers. `delivered`: the client was sent something that a model made."""
 
     seconds: float
     first_token_s: float | None
@@ -125,6 +131,7 @@ class Totals:
     cached_tokens: int
     tokens_per_second: float | None
     finish_reason: str | None
+    delivered: bool
 
 
 def usage_in(data: bytes) -> Usage | None:

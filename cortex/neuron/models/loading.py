@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cortex import errors
 from cortex.config.neuron import NeuronConfig
+from cortex.config.state_dir import state_directory
 from cortex.errors import CortexError
 from cortex.neuron.engine.process import EngineFailed, EngineProcess
 from cortex.neuron.engine.spec import EngineSpec
@@ -27,7 +28,7 @@ from cortex.neuron.models.fit import DeviceChoice, Memory, choose_devices, refus
 from cortex.neuron.models.jobs import JobRecord
 from cortex.neuron.models.ledger import Ledger, Promise
 from cortex.neuron.models.library import Library
-from cortex.neuron.models.measured import MeasuredMemory, file_key, key_of, state_directory
+from cortex.neuron.models.measured import MeasuredMemory, file_key, key_of
 from cortex.neuron.models.source import Hub, LocalModel, NeedsFetch, resolve
 from cortex.wire.fleet import JobStage, LoadRequest, ModelStatus
 

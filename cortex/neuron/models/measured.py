@@ -9,7 +9,6 @@ memory, with a warning: it must never keep a host from serving.
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import orjson
@@ -86,14 +85,3 @@ class MeasuredMemory:
             new.replace(self._file)
         except OSError as error:
             log.warning("%s cannot be written: %s", self._file, error)
-
-
-def state_directory(configured: Path | None) -> Path | None:
-    """The configured folder, systemd's STATE_DIRECTORY, or the user's state folder; None where there is no home."""
-    if configured:
-        return configured
-    if systemd := os.environ.get("STATE_DIRECTORY"):
-        return Path(systemd.partition(":")[0])
-    if home := os.environ.get("XDG_STATE_HOME"):
-        return Path(home) / "cortex"
-    return Path(os.environ["HOME"]) / ".local/state/cortex" if os.environ.get("HOME") else None
