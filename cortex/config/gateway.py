@@ -45,6 +45,9 @@ class NeuronRef(Section):
     tls_ca: ConfigPath | None = None
 
 
+WaitPolicy = Literal["block", "fail-fast", "warm"]  # what a request does whose model is not loaded
+
+
 class GatewaySection(Section):
     listen: ListenField = Listen("127.0.0.1", 31313)
     metrics_listen: ListenField = Listen("127.0.0.1", 31314)
@@ -58,6 +61,8 @@ class GatewaySection(Section):
     unhealthy_after: int = Field(3, ge=1)  # missed polls: one hiccup must not empty the routing table
     idle_timeout_secs: float = Field(300.0, gt=0)  # silence of an open answer, never its whole length
     load_timeout_secs: float = Field(1800.0, gt=0)  # how long a request waits for a cold load
+    wait: WaitPolicy = "block"  # for requests that do not say x-cortex-wait
+    max_swap_wait_secs: float = Field(60.0, gt=0)  # of a model whose place busy ones have: then they take nothing new
     keepalive_secs: float = Field(1.0, gt=0, le=15)  # SSE comments while a stream waits
     drain_secs: float = Field(30.0, ge=0)
     max_body_mb: int = Field(64, ge=1)

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sanic import Request
@@ -30,8 +30,11 @@ from cortex.gateway.api.models import ModelsApi
 from cortex.gateway.api.status import StatusApi
 from cortex.gateway.fleet.clients import Clients
 from cortex.gateway.fleet.lifecycle import Lifecycle
+from cortex.gateway.fleet.loads import Loads
 from cortex.gateway.fleet.membership import Membership
 from cortex.gateway.fleet.poller import Poller
+from cortex.gateway.fleet.room import Rooms
+from cortex.gateway.fleet.router import Router
 from cortex.gateway.fleet.state import Fleet
 from cortex.gateway.keys.charges import Charges
 from cortex.gateway.keys.ledger.desk import ledger_of
@@ -39,9 +42,6 @@ from cortex.gateway.live import Live
 from cortex.gateway.metrics import CONTENT_TYPE, Metrics
 from cortex.gateway.proxy.dispatch import Dispatcher
 from cortex.gateway.reconfigure import Reconfiguration
-from cortex.gateway.routing.decisions import Decision
-from cortex.gateway.routing.eviction import Circumstances
-from cortex.gateway.routing.route import route
 from cortex.net import tls
 from cortex.net.pool import Pool
 from cortex.tasks import Tasks
@@ -82,23 +82,20 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         membership = Membership(config, fleet, clients, poller)
         metrics = Metrics(fleet)
 
-        def decide(model: str, avoid: Collection[str] = (), /) -> Decision:
-            now = Circumstances(in_flight=fleet.in_flight, strategy=live.config.eviction.strategy)
-            return route(model, live.catalogue, fleet.snapshot, now, avoid)
-
-        lifecycle = Lifecycle(
-            clients, poller, tasks, decide=decide, load_timeout_s=settings.load_timeout_secs, loaded=metrics.cold_start
-        )
+        router = Router(fleet, live)
+        rooms = Rooms(fleet, clients, poller, router, evicted=metrics.evicted)
+        loads = Loads(clients, poller, metrics)
+        lifecycle = Lifecycle(router, rooms, loads, poller, fleet.changed, tasks, live)
         ledger = await held.enter_async_context(ledger_of(config.entitlements))
         dispatcher = Dispatcher(
-            decide, fleet, clients, poller, lifecycle, pool, metrics, live, Charges(ledger, metrics)
+            router.decide, fleet, clients, poller, lifecycle, pool, metrics, live, Charges(ledger, metrics)
         )
 
         # routes
         inference = InferenceApi(dispatcher, live)
         models = ModelsApi(fleet, live)
         status = StatusApi(fleet, clients, live, await asyncio.to_thread(version_info))
-        admin = AdminApi(fleet, lifecycle, live)
+        admin = AdminApi(fleet, lifecycle, loads, live)
         gate = Gate(live)
         app = web.new_app("gateway", max_body_bytes=settings.max_body_mb * 1024 * 1024)
         for method, path, handler in (

@@ -9,6 +9,7 @@ from sanic.response import HTTPResponse
 from cortex import errors, web
 from cortex.config.catalogue import Profile
 from cortex.gateway.fleet.lifecycle import Lifecycle
+from cortex.gateway.fleet.loads import Loads
 from cortex.gateway.fleet.state import Fleet
 from cortex.gateway.live import Live
 from cortex.gateway.routing.decisions import Candidate
@@ -31,9 +32,10 @@ class AdminUnload(UnloadRequest):
 
 
 class AdminApi:
-    def __init__(self, fleet: Fleet, lifecycle: Lifecycle, live: Live) -> None:
+    def __init__(self, fleet: Fleet, lifecycle: Lifecycle, loads: Loads, live: Live) -> None:
         self._fleet = fleet
         self._lifecycle = lifecycle
+        self._loads = loads
         self._live = live
 
     async def load(self, request: Request) -> HTTPResponse:
@@ -43,12 +45,12 @@ class AdminApi:
         if nodes := self._with_status(model_id, {ModelStatus.loaded}, asked.node):
             return web.json({"status": "loaded", "node": nodes[0]})
         candidate = self._candidate(model_id, asked)
-        job = await self._lifecycle.start_load(candidate)
+        job = await self._lifecycle.load_on(candidate)
         if job and not asked.wait:
             told = job.model_dump(mode="json", exclude_none=True)
             return web.json({"status": "loading", "node": candidate.node, "job": told}, status=202)
         if job:
-            await self._lifecycle.finish_load(candidate.node, job)
+            await self._loads.finish(candidate.node, job)
         return web.json({"status": "loaded", "node": candidate.node})
 
     async def unload(self, request: Request) -> HTTPResponse:
@@ -59,7 +61,7 @@ class AdminApi:
         if not nodes:
             raise errors.model_not_found(model_id, f"in memory {_on(asked.node)}")
         for node in nodes:
-            await self._lifecycle.unload(node, UnloadRequest(model_id=model_id, if_idle_since=asked.if_idle_since))
+            await self._loads.unload(node, UnloadRequest(model_id=model_id, if_idle_since=asked.if_idle_since))
         return web.json({"status": "unloaded", "nodes": nodes})
 
     def _with_status(self, model_id: str, wanted: set[ModelStatus], node: str | None) -> list[str]:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, cast, get_args
 
 import orjson
 
 from cortex import errors
 from cortex.config.catalogue import Catalogue
+from cortex.config.gateway import WaitPolicy
 from cortex.gateway.keys.estimate import Estimate, estimate
 from cortex.gateway.keys.keyring import PRINCIPAL_HEADERS, Principal
 from cortex.net.headers import Headers, forwardable_request_headers
 
 MODEL_NAME_LIMIT = 512
+WAIT_HEADER = "x-cortex-wait"
 
 # For the gateway only: a client's keys and cookies are no neuron's business, who it is is ours to say, and a compressed
 # answer cannot be observed.
-_KEPT_BACK = frozenset({"authorization", "cookie", "x-api-key", "accept-encoding", "x-request-id"}) | PRINCIPAL_HEADERS
+_KEPT_BACK = (
+    frozenset({"authorization", "cookie", "x-api-key", "accept-encoding", "x-request-id", WAIT_HEADER})
+    | PRINCIPAL_HEADERS
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request that can be sent to any replica of `model_id`. `estimate` is there for a principal with a cap."""
+    """A request that can be sent to any replica of `model_id`. `estimate` is there for a principal with a cap.
+
+    wait          what it says about a model that is not loaded; None: nothing
+    alternatives  further targets of its alias, which may serve it when that is to be "warm"
+    """
 
     path: str
     headers: Headers
@@ -32,11 +41,18 @@ class Call:
     stream: bool
     principal: Principal | None = None
     estimate: Estimate | None = None
+    wait: WaitPolicy | None = None
+    alternatives: tuple[str, ...] = ()
+
+    def for_model(self, model_id: str) -> Call:
+        """The same request of another model."""
+        body = orjson.dumps({**orjson.loads(self.body), "model": model_id})
+        return replace(self, model_id=model_id, body=body, alternatives=())
 
 
 def read_call(
     path: str,
-    headers: Iterable[tuple[str, str]],
+    headers: Collection[tuple[str, str]],
     body: bytes,
     request_id: str,
     catalogue: Catalogue,
@@ -64,6 +80,10 @@ def read_call(
         stream=payload.get("stream") is True,
         principal=principal,
         estimate=reserved,
+        wait=_wait_policy(headers),
+        alternatives=tuple(
+            each for each in catalogue.targets(model)[1:] if principal is None or principal.may_use(each, model)
+        ),
     )
 
 
@@ -76,6 +96,17 @@ def reserved_for(
     if not principal.may_use(model_id, payload["model"]):
         raise errors.forbidden(f"this API key may not use model '{payload['model']}'", param="model")
     return estimate(path, payload, catalogue.profile(model_id)) if principal.limits.tokens is not None else None
+
+
+def _wait_policy(headers: Iterable[tuple[str, str]]) -> WaitPolicy | None:
+    said = next((value for name, value in headers if name.lower() == WAIT_HEADER), None)
+    if said is None:
+        return None
+    for policy in get_args(WaitPolicy):
+        if said.strip().lower() == policy:
+            return cast("WaitPolicy", policy)
+    known = ", ".join(get_args(WaitPolicy))
+    raise errors.invalid_request(f"{WAIT_HEADER}: '{said}' is none of {known}", param=WAIT_HEADER)
 
 
 def _model_of(payload: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from cortex import errors
+from cortex.config.gateway import WaitPolicy
 from cortex.errors import CortexError
 from cortex.gateway.fleet.client import NeuronClient
 from cortex.gateway.fleet.lifecycle import Lifecycle
@@ -24,7 +25,7 @@ from cortex.gateway.metrics import Metrics
 from cortex.gateway.proxy.call import Call
 from cortex.gateway.proxy.journey import Journey, NeuronAnswer
 from cortex.gateway.proxy.observe import Observation
-from cortex.gateway.routing.decisions import Decision, Reject, Serve
+from cortex.gateway.routing.decisions import Decision, Place, Reject, Serve
 from cortex.net.errors import IdleTimeout, NetError
 from cortex.net.headers import Headers, forwardable_response_headers
 from cortex.net.keepalive import open_with_keepalive
@@ -36,6 +37,7 @@ from cortex.wire.fleet import ModelStatus
 
 ERROR_LIMIT_BYTES = 1024 * 1024
 LOGGED_CHARS = 600
+LOADING_S = 5.0  # when nobody knows how long a load will take
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +107,13 @@ class Dispatcher:
             await sink.finish()
 
     async def _travel(self, journey: Journey, sink: ClientSink) -> None:
+        self._prefer_warm(journey)
         call, started = journey.call, False
-        exchange = await self._open(journey) if call.stream else await self._open_patiently(journey)
+        exchange = await self._open(journey)
+        if exchange is None and self._policy(call) == "fail-fast":
+            raise await self._being_loaded(call)
+        if exchange is None and not call.stream:
+            exchange = await self._open_patiently(journey)
         if exchange is None:
             exchange, started = await open_with_keepalive(
                 self._open_patiently(journey),
@@ -118,11 +125,41 @@ class Dispatcher:
         async with exchange:
             await self._relay(journey, exchange, sink, started=started)
 
+    # ---- a model that is not loaded
+
+    def _policy(self, call: Call) -> WaitPolicy:
+        return call.wait or self._live.settings.wait
+
+    def _prefer_warm(self, journey: Journey) -> None:
+        """A client that asks for whatever is warm gets the next target of its alias that is loaded.
+
+        The first one is loaded beside it, when nobody has to leave for it.
+        """
+        call = journey.call
+        if not call.alternatives or self._policy(call) != "warm":
+            return
+        decision = self._decide(call.model_id)
+        if isinstance(decision, Serve):
+            return
+        if warm := next((each for each in call.alternatives if isinstance(self._decide(each), Serve)), None):
+            journey.call, journey.decision = call.for_model(warm), f"served warm instead of {call.model_id}"
+            if isinstance(decision, Place) and not decision.candidates[0].victims:
+                self._lifecycle.begin(call.model_id)
+
+    async def _being_loaded(self, call: Call) -> CortexError:
+        self._lifecycle.begin(call.model_id)
+        loading = await self._lifecycle.loading(call.model_id)
+        return errors.unavailable(
+            f"model '{call.model_id}' is being loaded",
+            retry_after=loading.get("eta_seconds", LOADING_S),
+            loading=loading,
+        )
+
     # ---- 2. open
 
     async def _open_patiently(self, journey: Journey) -> Exchange:
         while (exchange := await self._open(journey)) is None:
-            await self._lifecycle.ensure_loaded(journey.call.model_id)
+            journey.decision = await self._lifecycle.ensure_loaded(journey.call.model_id)
         return exchange
 
     async def _open(self, journey: Journey) -> Exchange | None:
@@ -219,7 +256,11 @@ class Dispatcher:
         replica = journey.replica
         assert replica is not None  # noqa: S101  the exchange is open with it
         events = is_event_stream(exchange)
-        exchange.headers = [*exchange.headers, ("x-cortex-node", replica.node)]
+        exchange.headers = [
+            *exchange.headers,
+            ("x-cortex-node", replica.node),
+            ("x-cortex-decision", _printable(journey.decision)),
+        ]
         observation = Observation(stream=events, began=journey.began)
         try:
             await relay(
@@ -242,6 +283,11 @@ class Dispatcher:
         finally:
             journey.totals = observation.end()
             self._metrics.answered(replica.model_id, replica.node, journey.totals)
+
+
+def _printable(text: str) -> str:
+    """Fit for a header: ids come from clients and from files."""
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in text)
 
 
 def _is_stale(answer: NeuronAnswer) -> bool:

@@ -51,6 +51,7 @@ class Journey:
     def __init__(self, call: Call, fleet: Fleet, clock: Callable[[], float] = time.monotonic) -> None:
         self.call = call
         self.replica: Serve | None = None
+        self.decision = "served loaded"
         self.tried: set[str] = set()
         self.failure: CortexError | NeuronAnswer | None = None
         self.began = 0.0

@@ -29,6 +29,7 @@ class Candidate:
     has_file  it need not be fetched
     need_mb   None: nobody knows, and the neuron will tell
     free_mb   on the devices it would use, before anybody leaves
+    size_mb   of the file; 0: not told
     """
 
     node: str
@@ -38,6 +39,7 @@ class Candidate:
     need_mb: int | None = None
     need_from: Source | None = None
     free_mb: int | None = None
+    size_mb: int = 0
 
 
 @dataclass(frozen=True, slots=True)

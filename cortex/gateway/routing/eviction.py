@@ -23,16 +23,20 @@ class Circumstances:
     in_flight  our requests by (node, model)
     wanted     models for which somebody waits here
     closed     replicas that take no new request, because another model has waited too long for their place
+    failed_on  nodes that have failed to load this model just now, and are not asked again
     told       by node: what the neuron said that the model needs, when it refused it
     emptied    nodes that everybody who may leave is to leave, because a load failed there for want of memory
+    too_much   by node: tokens of context with which it failed even so
     """
 
     in_flight: InFlight = field(default_factory=dict)
     strategy: Strategy = "lru"
     wanted: Collection[str] = ()
     closed: Collection[tuple[str, str]] = ()
+    failed_on: Collection[str] = ()
     told: Mapping[str, int] = field(default_factory=dict)
     emptied: Collection[str] = ()
+    too_much: Mapping[str, int] = field(default_factory=dict)
 
 
 def is_busy(node: Node, model_id: str, in_flight: InFlight) -> bool:
@@ -56,7 +60,7 @@ def tenants(
 def _is_idle(node: Node, replica: Replica, now: Circumstances) -> bool:
     return (
         replica.status == ModelStatus.loaded
-        and replica.model_id not in now.wanted
+        and (replica.model_id not in now.wanted or (node.name, replica.model_id) in now.closed)
         and not is_busy(node, replica.model_id, now.in_flight)
     )
 

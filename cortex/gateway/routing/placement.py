@@ -9,6 +9,7 @@ A neuron judges a load itself and with fresher numbers; what is decided here is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -85,7 +86,9 @@ def _hosts(search: Search, order: Iterable[Node], *, with_file: bool) -> Iterato
         return
     size_mb = max((file.size_mb or 0 for file in search.files), default=0)
     for node in order:
-        if not node.ready or (search.file_on(node) is not None) is not with_file or node.name in search.avoid:
+        if not node.ready or (search.file_on(node) is not None) is not with_file:
+            continue
+        if node.name in search.avoid or node.name in search.now.failed_on:
             continue
         if search.profile is not None and obstacle(node, search.profile) is not None:
             continue
@@ -104,6 +107,8 @@ def _file(node: Node, names: tuple[str, ...]) -> Replica | None:
 def _candidate(search: Search, node: Node, attempt: Attempt) -> Candidate | None:
     emptied = node.name in search.now.emptied
     if emptied and not attempt.evicting:
+        return None
+    if node.name in search.now.too_much and (attempt.context or math.inf) >= search.now.too_much[node.name]:
         return None
     file, told = search.file_on(node), search.now.told.get(node.name)
     wanted = need(search.profile, file, search.files, attempt.counted, told)
@@ -126,6 +131,7 @@ def _candidate(search: Search, node: Node, attempt: Attempt) -> Candidate | None
         need_mb=wanted.mb,
         need_from=wanted.source,
         free_mb=found.free_mb,
+        size_mb=max((each.size_mb or 0 for each in search.files), default=0),
     )
 
 

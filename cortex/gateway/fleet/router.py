@@ -1,0 +1,96 @@
+"""Decisions over the fleet as it is now, with what only this gateway knows: who waits here, and who is on its way out."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.live import Live
+from cortex.gateway.routing import turns
+from cortex.gateway.routing.decisions import Decision, Queue
+from cortex.gateway.routing.eviction import Circumstances
+from cortex.gateway.routing.route import route
+from cortex.gateway.routing.turns import Want
+
+
+@dataclass(slots=True)
+class _Waiting:
+    want: Want
+    requests: int = 0
+
+
+class Router:
+    """One a gateway. Called from the event loop only."""
+
+    def __init__(self, fleet: Fleet, live: Live, clock: Callable[[], float] = time.monotonic) -> None:
+        self._fleet = fleet
+        self._live = live
+        self._clock = clock
+        self._waiting: dict[str, _Waiting] = {}
+        self._leaving: Counter[tuple[str, str]] = Counter()
+
+    def decide(self, model: str, avoid: Collection[str] = (), /, **learned: Any) -> Decision:
+        """What is to happen to a request for `model`. `learned`: further fields of `Circumstances`."""
+        now = Circumstances(
+            in_flight=self._fleet.in_flight,
+            strategy=self._live.config.eviction.strategy,
+            wanted=self._waiting,
+            closed=self._closed() if self._waiting or self._leaving else (),
+            **learned,
+        )
+        return route(model, self._live.catalogue, self._fleet.snapshot, now, avoid)
+
+    def _closed(self) -> Collection[tuple[str, str]]:
+        return turns.closed(self._wants, self._clock(), self._bound_s) | self._leaving.keys()
+
+    @property
+    def _wants(self) -> Iterable[Want]:
+        return [waiting.want for waiting in self._waiting.values()]
+
+    @property
+    def _bound_s(self) -> float:
+        return self._live.settings.max_swap_wait_secs
+
+    # ---- who waits
+
+    @contextlib.contextmanager
+    def wanting(self, model_id: str) -> Iterator[None]:
+        """One request waits for a model, for as long as the block lasts."""
+        waiting = self._waiting.setdefault(model_id, _Waiting(Want(model_id, self._clock())))
+        waiting.requests += 1
+        try:
+            yield
+        finally:
+            waiting.requests -= 1
+            if not waiting.requests and self._waiting.get(model_id) is waiting:
+                del self._waiting[model_id]
+                self._fleet.changed.tell()
+
+    def is_wanted(self, model_id: str) -> bool:
+        return model_id in self._waiting
+
+    def queued(self, queue: Queue) -> None:
+        """What a waiting model waits for, by its last decision."""
+        if waiting := self._waiting.get(queue.model_id):
+            waiting.want = replace(waiting.want, node=queue.node, blocking=queue.blocking)
+
+    def may_go(self, model_id: str, node: str) -> bool:
+        return turns.may_go(model_id, node, self._wants, self._clock(), self._bound_s)
+
+    # ---- who is on its way out
+
+    @contextlib.contextmanager
+    def leaving(self, node: str, model_ids: Collection[str]) -> Iterator[None]:
+        """These are being unloaded: they get nothing new from here meanwhile."""
+        self._leaving.update((node, model_id) for model_id in model_ids)
+        try:
+            yield
+        finally:
+            for model_id in model_ids:
+                self._leaving[node, model_id] -= 1
+            self._leaving = +self._leaving  # without those that are nobody's any more
