@@ -10,7 +10,11 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from helpers.legacy_falcon import falcon_bytes
+from helpers.legacy_ggml import write_legacy_models
 from helpers.scripted_gguf import write_scripted_model
+from helpers.smollm2_to_ggjt import write_ggjt_model
+from helpers.smollm2_to_spm import write_spm_model
 
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -41,4 +45,22 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory, scripted_model: Path, d
     folder = tmp_path_factory.mktemp("models")
     for model in (scripted_model, demo_model):
         (folder / model.name).symlink_to(model)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def legacy_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `models_dir` with a tiny model of every legacy family, `FAMILY.bin`."""
+    folder = tmp_path_factory.mktemp("legacy")
+    write_legacy_models(folder)
+    (folder / "falcon.bin").write_bytes(falcon_bytes())
+    return folder
+
+
+@pytest.fixture(scope="session")
+def old_llama_dir(tmp_path_factory: pytest.TempPathFactory, demo_model: Path) -> Path:
+    """A `models_dir` with the demo model as `ggjt.bin`, a legacy file, and as `spm.gguf`, with a SentencePiece vocabulary."""
+    folder = tmp_path_factory.mktemp("old-llama")
+    write_ggjt_model(demo_model, folder / "ggjt.bin")
+    write_spm_model(demo_model, folder / "spm.gguf")
     return folder
