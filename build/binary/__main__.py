@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from binary import environment, facts, linkage, nuitka, payload, trim
 from binary.flavours import FLAVOURS, Flavour, Refused
@@ -36,8 +37,8 @@ def main() -> int:
     return 0
 
 
-def build(flavour: Flavour, output: Path, *, engine_wheel: Path | None, jobs: int) -> dict[str, str | float | int]:
-    """One file at `output`. Raises Refused, CalledProcessError."""
+def build(flavour: Flavour, output: Path, *, engine_wheel: Path | None, jobs: int) -> dict[str, Any]:
+    """One file at `output`, and what is to be known of it beside it. Raises Refused, CalledProcessError."""
     began = time.monotonic()
     shop = environment.workshop(flavour)
     say(f"① environment from {environment.LOCK.name} in {shop.folder}")
@@ -57,7 +58,7 @@ def build(flavour: Flavour, output: Path, *, engine_wheel: Path | None, jobs: in
     say(f"   in all: glibc {needed}")
     say("⑤ one file")
     payload.pack(shop, program, output)
-    return {
+    made = {
         "file": str(output),
         "flavour": flavour.name,
         "glibc": needed,
@@ -66,6 +67,8 @@ def build(flavour: Flavour, output: Path, *, engine_wheel: Path | None, jobs: in
         "c_files": nuitka.c_files(shop),
         "minutes": round((time.monotonic() - began) / 60, 1),
     }
+    output.with_name(output.name + ".json").write_text(json.dumps(made) + "\n")  # build/package reads it
+    return made
 
 
 def _arguments() -> argparse.Namespace:
