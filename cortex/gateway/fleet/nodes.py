@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cortex.gateway.routing.types import Device, Node, Replica
 from cortex.net.address import Address
@@ -13,6 +13,7 @@ from cortex.wire.fleet import ModelEntry, ModelStatus
 if TYPE_CHECKING:
     from cortex.gateway.fleet.state import NeuronView
 
+T = TypeVar("T")
 MIB = 1 << 20
 
 
@@ -37,14 +38,17 @@ def _models(view: NeuronView, was: NeuronView | None, known: Node | None) -> Map
         return before
     now: dict[str, Replica] = {}
     for entry in view.models.values():
-        new, old = _replica(view.name, entry, view.addresses.get(entry.id)), before.get(entry.id)
+        old = before.get(entry.id)
+        new = _replica(view.name, entry, view.addresses.get(entry.id), old)
         now[entry.id] = old if old is not None and old == new else new
     same = len(now) == len(before) and all(before.get(model_id) is each for model_id, each in now.items())
     return before if same else MappingProxyType(now)
 
 
-def _replica(node: str, entry: ModelEntry, address: Address | None) -> Replica:
-    estimate = entry.vram_estimate_mb
+def _replica(node: str, entry: ModelEntry, address: Address | None, old: Replica | None) -> Replica:
+    """What a neuron does not tell of a model in memory is as it was told when it was on disk."""
+    known = old or Replica(node, entry.id, entry.status)
+    size_mb = None if entry.size_bytes is None else entry.size_bytes // MIB
     return Replica(
         node=node,
         model_id=entry.id,
@@ -53,14 +57,18 @@ def _replica(node: str, entry: ModelEntry, address: Address | None) -> Replica:
         job_id=entry.job_id,
         devices=entry.devices,
         held_mb=entry.vram_used_mb if entry.vram_used_mb is not None else _promised(entry),
-        measured_mb=entry.vram_measured_mb,
-        estimate_mb=estimate,
-        estimate_context=entry.estimate_context,
-        kv_bytes_per_token=entry.kv_bytes_per_token,
-        quant=entry.quant,
-        size_mb=None if entry.size_bytes is None else entry.size_bytes // MIB,
+        measured_mb=_first(entry.vram_measured_mb, known.measured_mb),
+        estimate_mb=_first(entry.vram_estimate_mb, known.estimate_mb),
+        estimate_context=_first(entry.estimate_context, known.estimate_context),
+        kv_bytes_per_token=_first(entry.kv_bytes_per_token, known.kv_bytes_per_token),
+        quant=_first(entry.quant, known.quant),
+        size_mb=_first(size_mb, known.size_mb),
         ttl=entry.ttl,
     )
+
+
+def _first(told: T | None, known: T | None) -> T | None:
+    return known if told is None else told
 
 
 def _promised(entry: ModelEntry) -> int | None:

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from cortex.config.catalogue import Catalogue
 from cortex.gateway.routing.decisions import Victim
 from cortex.gateway.routing.fit import HOST, Strategy, Tenant
-from cortex.gateway.routing.types import InFlight, Node, Replica
+from cortex.gateway.routing.types import COMING, InFlight, Node, Replica
 from cortex.wire.fleet import ModelStatus
+
+SURELY_ENOUGH = 1 << 40  # MiB: what a model that is still on its way will hold is told when it has come
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,10 @@ def _is_idle(node: Node, replica: Replica, now: Circumstances) -> bool:
 
 def _tenant(node: Node, replica: Replica, catalogue: Catalogue) -> Tenant:
     held = held_mb(replica, catalogue)
+    frees = SURELY_ENOUGH if held is None and replica.status in COMING else held or 0
     devices = replica.devices or (HOST,)
     victim = Victim(replica.model_id, held, node.last_used.get(replica.model_id), catalogue.priority(replica.model_id))
-    return Tenant(victim, dict.fromkeys(devices, (held or 0) // len(devices)))
+    return Tenant(victim, dict.fromkeys(devices, frees // len(devices)))
 
 
 def held_mb(replica: Replica, catalogue: Catalogue) -> int | None:
@@ -77,4 +80,5 @@ def held_mb(replica: Replica, catalogue: Catalogue) -> int | None:
     if replica.held_mb is not None:
         return replica.held_mb
     profile = catalogue.profile(replica.model_id)
-    return profile.vram_mb if profile and profile.vram_mb is not None else replica.estimate_mb
+    known = (profile.vram_mb if profile else None, replica.measured_mb, replica.estimate_mb)
+    return next((mb for mb in known if mb is not None), None)
