@@ -131,6 +131,10 @@ def shutting_down() -> CortexError:
     return unavailable("this server is shutting down and takes no new requests", code="shutting_down", retry_after=15)
 
 
+def draining() -> CortexError:
+    return unavailable("this neuron is being drained and takes nothing new", code="draining", retry_after=5)
+
+
 # ---- what stands behind us failed
 
 

@@ -8,6 +8,7 @@
     client.py      HTTP to a gateway or a neuron (httpx), its failures as sentences
     show.py        tables and progress bars, or plain text where nobody watches
     status.py      status, models          lifecycle.py   load, unload
+    draining.py    drain, undrain
     pull.py        pull                    validate.py    validate
     inspect.py     inspect: one model file, without a role
     check.py       config check            version.py     version

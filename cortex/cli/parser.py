@@ -65,6 +65,18 @@ def _unload(args: argparse.Namespace) -> int:
     return unload(args)
 
 
+def _drain(args: argparse.Namespace) -> int:
+    from cortex.cli.draining import drain
+
+    return drain(args)
+
+
+def _undrain(args: argparse.Namespace) -> int:
+    from cortex.cli.draining import undrain
+
+    return undrain(args)
+
+
 def _pull(args: argparse.Namespace) -> int:
     from cortex.cli.pull import pull
 
@@ -156,6 +168,16 @@ def _unload_arguments(parser: argparse.ArgumentParser) -> None:
     _query_arguments(parser)
 
 
+def _undrain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("node", metavar="NODE", help="the neuron's name, as `cortex status` shows it")
+    _query_arguments(parser)
+
+
+def _drain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--wait", action="store_true", help="stay until nothing runs there any more")
+    _undrain_arguments(parser)
+
+
 def _pull_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="REPO[:QUANT]", help="a repository with GGUF files, and which of them")
     parser.add_argument("--to", type=Path, metavar="DIR", help="another cache folder than Hugging Face's own")
@@ -200,6 +222,14 @@ COMMANDS = (
     Command("models", "list what can be asked for, and where it is", "cortex models --json", _models, _query_arguments),
     Command("load", "load a model", "cortex load unsloth/Qwen3-0.6B-GGUF --quant Q4_K_M", _load, _load_arguments),
     Command("unload", "unload a model", "cortex unload unsloth/Qwen3-0.6B-GGUF", _unload, _unload_arguments),
+    Command(
+        "drain",
+        "let a neuron finish what runs, and take nothing new",
+        "cortex drain beast --wait",
+        _drain,
+        _drain_arguments,
+    ),
+    Command("undrain", "let a drained neuron work again", "cortex undrain beast", _undrain, _undrain_arguments),
     Command(
         "pull", "download a model to this host", "cortex pull unsloth/Qwen3-0.6B-GGUF:Q4_K_M", _pull, _pull_arguments
     ),

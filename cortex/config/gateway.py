@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from cortex.config.catalogue import Catalogue
 from cortex.config.entitlements import EntitlementsSection
@@ -16,20 +15,7 @@ from cortex.config.listen import Listen, ListenField
 from cortex.config.loader import Section, load, read_toml, validate
 from cortex.config.neuron import NeuronConfig
 from cortex.config.trust import ConfigPath, Token, check_pair
-
-
-def base_url(url: str) -> str:
-    """A base URL without its trailing slash, so that `//v1/…` can never be built from it."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
-        raise ValueError("a base URL carries no user and no password; a neuron's secret is its token")
-    whole = parts.path in ("", "/") and not parts.query and not parts.fragment and parts.port != 0
-    if parts.scheme not in ("http", "https") or not parts.hostname or not whole:
-        raise ValueError(f"'{url}' is not a base URL, for example http://10.0.0.5:13131")
-    return url.rstrip("/")
-
-
-BaseUrl = Annotated[str, AfterValidator(base_url)]
+from cortex.config.urls import BaseUrl
 
 
 class NeuronRef(Section):

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from cortex.config.listen import Listen
 from cortex.config.loader import Section, load
 from cortex.config.trust import ConfigPath, Token, check_pair
+from cortex.config.urls import BaseUrl
 from cortex.wire.fleet import LoadRequest, LoadSettings
 
 HarnessName = Literal["auto", "candle", "llamacpp", "ctransformers"]  # candle: the first generation's word for auto
@@ -71,6 +72,21 @@ class HubSection(Section):
     enabled: bool = True
 
 
+class JoinSection(Section):
+    """Gateways that this neuron tells of itself. Both sides need the same token.
+
+    name      what it is called there; default: the host's name
+    endpoint  where gateways reach it; default: the address that they hear it from, with its port
+    tls_ca    who vouches for gateways with https
+    """
+
+    gateways: tuple[BaseUrl, ...] = ()
+    name: str | None = Field(None, min_length=1, max_length=128)
+    endpoint: BaseUrl | None = None
+    interval_secs: float = Field(5.0, ge=0.1, le=60)
+    tls_ca: ConfigPath | None = None
+
+
 class NeuronConfig(Section):
     host: str = "127.0.0.1"
     port: int = Field(13131, ge=0, le=65535)
@@ -90,6 +106,7 @@ class NeuronConfig(Section):
     limits: LimitsSection = LimitsSection()
     admission: AdmissionSection = AdmissionSection()
     hub: HubSection = HubSection()
+    join: JoinSection = JoinSection()
 
     @property
     def listen(self) -> Listen:
@@ -103,6 +120,10 @@ class NeuronConfig(Section):
                 "set token_file, or insecure = true if that network is trusted"
             )
         check_pair(self.tls_cert, self.tls_key)
+        if self.join.gateways and not (self.token or self.token_file):
+            raise ValueError(
+                "join: wants token_file, the same token as the gateway's neuron_token; without one nobody joins"
+            )
         return self
 
 

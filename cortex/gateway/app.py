@@ -26,7 +26,9 @@ from cortex.config.listen import Listen
 from cortex.gateway.api.admin import AdminApi
 from cortex.gateway.api.gate import Gate
 from cortex.gateway.api.inference import InferenceApi
+from cortex.gateway.api.joining import JoiningApi
 from cortex.gateway.api.models import ModelsApi
+from cortex.gateway.api.nodes import NodesApi
 from cortex.gateway.api.status import StatusApi
 from cortex.gateway.fleet.clients import Clients
 from cortex.gateway.fleet.lifecycle import Lifecycle
@@ -76,6 +78,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         held.push_async_callback(tasks.aclose)
         fleet = Fleet(config.neurons, unhealthy_after=settings.unhealthy_after)
         live = Live(config, catalogue)
+        clients.check([settings.neuron_tls_ca])
         for ref in config.trusted_neurons:
             clients.add(ref)
         poller = Poller(fleet, clients, tasks, interval_s=settings.poll_interval_secs)
@@ -94,8 +97,10 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         # routes
         inference = InferenceApi(dispatcher, live)
         models = ModelsApi(fleet, live)
-        status = StatusApi(fleet, clients, live, await asyncio.to_thread(version_info))
+        status = StatusApi(fleet, clients, membership, live, await asyncio.to_thread(version_info))
         admin = AdminApi(fleet, lifecycle, loads, live)
+        nodes = NodesApi(fleet, clients, poller)
+        joining = JoiningApi(membership, live)
         gate = Gate(live)
         app = web.new_app("gateway", max_body_bytes=settings.max_body_mb * 1024 * 1024)
         for method, path, handler in (
@@ -114,13 +119,18 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             ("GET", "/jobs/<job_id:str>", status.job),
             ("POST", "/models/load", admin.load),
             ("POST", "/models/unload", admin.unload),
+            ("POST", "/nodes/<name:str>/drain", nodes.drain),
+            ("POST", "/nodes/<name:str>/undrain", nodes.undrain),
         ):
             web.route(app, method, path, gate.guarding(path, handler))
+        web.route(app, "POST", "/neurons/join", joining.join)  # neurons have a token of their own, no client's key
+        web.route(app, "POST", "/neurons/leave", joining.leave)
         metrics_app = web.new_app("gateway-metrics", max_body_bytes=1024)
         web.route(metrics_app, "GET", "/metrics", functools.partial(_metrics, metrics))
 
         # start
         await poller.start(first_round_s=FIRST_ROUND_S)
+        tasks.start("joined neurons", membership.watch())
         metrics_listen = await held.enter_async_context(web.listening(metrics_app, settings.metrics_listen))
         listen = await held.enter_async_context(web.listening(app, settings.listen, showing))
         log.info(

@@ -15,6 +15,7 @@ from cortex.config.listen import Listen
 from cortex.config.neuron import NeuronConfig
 from cortex.net import tls
 from cortex.net.pool import Pool
+from cortex.neuron.announce import Announcer
 from cortex.neuron.api.control import ControlApi
 from cortex.neuron.api.guard import Guard
 from cortex.neuron.api.inference import InferenceApi
@@ -47,6 +48,7 @@ class NeuronHandle:
 async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
     """A neuron for the time of a block. Start: ① parts ② port ③ default models. Stop, on leaving:
 
+    ⓪ gateways that it had joined are told that it leaves
     ① new loads and requests are refused with 503 `shutting_down`; waiters hear it at once; control endpoints still answer
     ② each model's requests may finish until `limits.drain_secs`; then its engine ends, and a stream that was left ends with an error event
     ③ the port closes, the runtime directory goes
@@ -74,9 +76,10 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
         control.port = listening.port
         stack.push_async_callback(web.drained, app, FAREWELL_S)
         stack.push_async_callback(registry.aclose)
+        announcer = await stack.enter_async_context(Announcer(config, listening.port).running())
         tasks.start("default models", defaults.run())
         log.info("neuron listens on %s://%s", scheme, listening)
-        yield NeuronHandle(listening, Reconfiguration(config, guard, registry, showing))
+        yield NeuronHandle(listening, Reconfiguration(config, guard, registry, announcer, showing))
 
 
 def _routes(
@@ -93,6 +96,8 @@ def _routes(
         ("GET", "/models/<model_id:path>/endpoint", control.endpoint),
         ("POST", "/models/load", control.load),
         ("POST", "/models/unload", control.unload),
+        ("POST", "/drain", control.drain),
+        ("POST", "/undrain", control.undrain),
         ("GET", "/jobs", control.jobs),
         ("GET", "/jobs/<job_id:str>", control.job),
         ("GET", "/version", control.version),

@@ -1,6 +1,6 @@
 """A new configuration of a running neuron. Loaded models, and what is asked of them, are not touched.
 
-Held at once: the token, how long draining takes. From a model's next load on: `[[default_models]]`, admission limits.
+Held at once: the token, whom it joins, how long draining takes. From a model's next load on: `[[default_models]]`, admission limits.
 A renewed certificate is shown to new connections. Anything else wants a restart, which is said.
 """
 
@@ -12,10 +12,11 @@ import ssl
 from cortex.config.difference import changed_keys
 from cortex.config.neuron import NeuronConfig
 from cortex.net import tls
+from cortex.neuron.announce import Announcer
 from cortex.neuron.api.guard import Guard
 from cortex.neuron.models.registry import Registry
 
-TAKEN_OVER = ("token", "token_file", "insecure", "default_models", "limits.drain_secs", "admission.max_")
+TAKEN_OVER = ("token", "token_file", "insecure", "default_models", "limits.drain_secs", "admission.max_", "join.")
 
 log = logging.getLogger(__name__)
 
@@ -23,22 +24,33 @@ log = logging.getLogger(__name__)
 class Reconfiguration:
     """`showing` is the listener's context, if it has one."""
 
-    def __init__(self, config: NeuronConfig, guard: Guard, registry: Registry, showing: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        config: NeuronConfig,
+        guard: Guard,
+        registry: Registry,
+        announcer: Announcer,
+        showing: ssl.SSLContext | None,
+    ) -> None:
         self._config = config
         self._guard = guard
         self._registry = registry
+        self._announcer = announcer
         self._showing = showing
 
     def check(self, config: NeuronConfig) -> None:
         """Raises TlsError for files that cannot be used."""
         if config.tls_cert and config.tls_key:
             tls.showing(config.tls_cert, config.tls_key)
+        if config.join.tls_ca:
+            tls.trusting(config.join.tls_ca)
 
     async def apply(self, config: NeuronConfig) -> None:
         changed = changed_keys(self._config, config)
         self._config = config
         self._guard.token = config.token
         self._registry.configure(config)
+        self._announcer.configure(config)
         if self._showing and config.tls_cert and config.tls_key:
             tls.show(self._showing, config.tls_cert, config.tls_key)
         log.info("neuron: configuration taken over: %s", ", ".join(changed) or "nothing changed")

@@ -227,3 +227,19 @@ class UnloadRequest(Wire):
 
     model_id: str = Field(min_length=1, max_length=512)
     if_idle_since: float | None = None
+
+
+# ---- POST /neurons/join, /neurons/leave, at a gateway
+
+
+class Announcement(Wire):
+    """A neuron tells a gateway of itself, again and again; when it is silent for some `interval_secs` it has left.
+
+    endpoint  where it is reached; None: at the address that it is heard from, with `scheme` and `port`
+    """
+
+    name: str = Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")
+    endpoint: str | None = Field(None, max_length=512)
+    scheme: Literal["http", "https"] = "http"
+    port: int = Field(13131, ge=1, le=65535)
+    interval_secs: float = Field(5.0, ge=0.1, le=60)

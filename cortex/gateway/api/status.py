@@ -11,6 +11,7 @@ from sanic.response import HTTPResponse
 
 from cortex import errors, web
 from cortex.gateway.fleet.client import NeuronClient, NeuronError
+from cortex.gateway.fleet.membership import Membership
 from cortex.gateway.fleet.state import Fleet, NeuronView
 from cortex.gateway.live import Live
 from cortex.wire.fleet import ModelStatus
@@ -20,10 +21,16 @@ MAX_JOB_WAIT_S = 60.0
 
 class StatusApi:
     def __init__(
-        self, fleet: Fleet, clients: Mapping[str, NeuronClient], live: Live, version: Mapping[str, Any]
+        self,
+        fleet: Fleet,
+        clients: Mapping[str, NeuronClient],
+        membership: Membership,
+        live: Live,
+        version: Mapping[str, Any],
     ) -> None:
         self._fleet = fleet
         self._clients = clients
+        self._membership = membership
         self._live = live
         self._version = version
 
@@ -39,13 +46,13 @@ class StatusApi:
     async def status(self, _request: Request) -> HTTPResponse:
         """The fleet in full: what the command line shows."""
         now = time.time()
-        views = self._fleet.views
+        views, joined = self._fleet.views, self._membership.joined
         return web.json(
             {
                 "status": _condition(views),
                 "version": self._version,
                 "config": self._live.told(),
-                "nodes": [_node(view, now) for view in views],
+                "nodes": [_node(view, now) | {"joined": view.name in joined} for view in views],
             }
         )
 

@@ -3,6 +3,9 @@
 state.py      the fleet: one writer (the poller), frozen views for everybody else
 addresses.py  where a neuron's inference goes, as this gateway reaches it
 client.py     a neuron's control plane; the only importer of httpx here
+clients.py    all of them by name
+membership.py who belongs to the fleet: configured, or joined
+joining.py    who may join, decided
 poller.py     one supervised task for each neuron
 lifecycle.py  loads: single-flight, followed to their end
 """

@@ -23,6 +23,7 @@ from cortex.gateway.fleet.addresses import inference_address
 from cortex.net.address import Address
 from cortex.net.headers import Headers
 from cortex.net.tls import trusting_system
+from cortex.wire import bearer
 from cortex.wire.fleet import Discovery, Health, Job, LoadRequest, ModelEntry, UnloadRequest
 
 ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
@@ -89,6 +90,7 @@ class NeuronClient:
 
     address      where it is, and whom `tls` trusts there
     credentials  the headers that it wants to see with every request
+    elsewhere    whether it is believed when it reports models on other hosts
     """
 
     def __init__(
@@ -99,16 +101,18 @@ class NeuronClient:
         timeout_s: float,
         load_timeout_s: float,
         tls: ssl.SSLContext | None = None,
+        elsewhere: bool = True,
     ) -> None:
         self.ref = ref
         self.name = ref.name
         self.address = Address.parse(ref.endpoint, tls)
         token = ref.token.get_secret_value() if ref.token else None
-        self.credentials: Headers = (("authorization", f"Bearer {token}"),) if token else ()
+        self.credentials: Headers = (bearer.header(token),) if token else ()
         self.timeout_s = timeout_s
         self.load_timeout_s = load_timeout_s
         self._endpoint = ref.endpoint
         self._http = http
+        self._elsewhere = elsewhere
 
     def __repr__(self) -> str:
         return f"<NeuronClient {self.name} at {self._endpoint}>"
@@ -128,8 +132,10 @@ class NeuronClient:
     async def inference_address(self, model_id: str) -> Address:
         """Where a loaded model's inference goes, as this gateway reaches it."""
         answer = await self._ask("GET", f"/models/{quote(model_id, safe='')}/endpoint")
-        with _translated(self.name):
-            return inference_address(str(answer.get("url")), self.address)
+        try:
+            return inference_address(str(answer.get("url")), self.address, elsewhere=self._elsewhere)
+        except ValueError as error:
+            raise NeuronError(f"neuron '{self.name}' reports an endpoint that cannot be used: {error}") from error
 
     async def job(self, job_id: str, *, wait_s: float = 0) -> Job:
         """A job as it is at its end, or after `wait_s` seconds."""
@@ -154,6 +160,10 @@ class NeuronClient:
         """Returns when the model is out of memory."""
         body = orjson.dumps(request.model_dump(mode="json", exclude_none=True))
         await self._ask("POST", "/models/unload", body, deadline_s=self.load_timeout_s)
+
+    async def drain(self, *, on: bool) -> dict[str, Any]:
+        """From now on it takes nothing new, or does so again. What it answered."""
+        return await self._ask("POST", "/drain" if on else "/undrain")
 
     # ---- the wire
 

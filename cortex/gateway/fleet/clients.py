@@ -53,8 +53,8 @@ class Clients(Mapping[str, NeuronClient]):
     def __len__(self) -> int:
         return len(self._clients)
 
-    def add(self, ref: NeuronRef) -> NeuronClient:
-        """Raises TlsError when its authority cannot be read."""
+    def add(self, ref: NeuronRef, *, elsewhere: bool = True) -> NeuronClient:
+        """`elsewhere`: it may have its models on other hosts. Raises TlsError when its authority cannot be read."""
         trusted, http = self._http(ref.tls_ca)
         client = NeuronClient(
             ref,
@@ -62,6 +62,7 @@ class Clients(Mapping[str, NeuronClient]):
             timeout_s=self._settings.poll_timeout_secs,
             load_timeout_s=self._settings.load_timeout_secs,
             tls=trusted,
+            elsewhere=elsewhere,
         )
         self._clients[ref.name] = client
         return client
@@ -69,10 +70,11 @@ class Clients(Mapping[str, NeuronClient]):
     def remove(self, name: str) -> None:
         del self._clients[name]
 
-    def check(self, refs: Iterable[NeuronRef]) -> None:
-        """Raises TlsError when an authority's file cannot be used; nothing has changed then."""
-        for authority in {ref.tls_ca for ref in refs if ref.tls_ca}:
-            tls.trusting(authority)
+    def check(self, authorities: Iterable[Path | None]) -> None:
+        """Raises TlsError when one's file cannot be used; nothing has changed then."""
+        for authority in authorities:
+            if authority:
+                tls.trusting(authority)
 
     def configure(self, settings: GatewaySection) -> None:
         """New time-outs for everybody; an authority's file is read again, in case that it was renewed."""

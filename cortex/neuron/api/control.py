@@ -79,6 +79,18 @@ class ControlApi:
         await self._registry.unload(asked.model_id, if_idle_since=asked.if_idle_since)
         return web.json({"status": "unloaded"})
 
+    async def drain(self, _request: Request) -> HTTPResponse:
+        """From now on nothing new is taken, until `undrain` or a restart; what runs and waits here already is finished."""
+        return self._drained(draining=True)
+
+    async def undrain(self, _request: Request) -> HTTPResponse:
+        return self._drained(draining=False)
+
+    def _drained(self, *, draining: bool) -> HTTPResponse:
+        self._registry.draining = draining
+        in_flight = sum(figures["in_flight"] + figures["queue_depth"] for figures in self._registry.health())
+        return web.json({"draining": draining, "in_flight": in_flight})
+
     async def jobs(self, _request: Request) -> HTTPResponse:
         return web.json([job.model_dump(exclude_none=True) for job in self._registry.jobs.all()])
 

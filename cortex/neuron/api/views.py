@@ -41,7 +41,7 @@ def health(loader: Loader, registry: Registry, activation: Activation, *, uptime
         models=tuple(ModelHealth(**figures) for figures in registry.health()),
         memory_free_mb=_free_mb(loader),
         disk_free_mb=loader.hardware.disk_free_mb,
-        draining=registry.closed,
+        draining=registry.closed or registry.draining,
         time=time.time(),
     ).model_dump()
 

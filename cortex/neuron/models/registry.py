@@ -43,6 +43,7 @@ class Registry:
         self._tasks = Tasks("models")
         self._lives: dict[Slot, asyncio.Task[None]] = {}
         self.closed = False
+        self.draining = False  # by an operator: what runs goes on, nothing new is taken; until told otherwise
 
     def configure(self, config: NeuronConfig) -> None:
         """Limits and profiles for what is loaded from now on, and the time that draining has."""
@@ -62,8 +63,7 @@ class Registry:
 
     def load(self, request: LoadRequest) -> JobRecord:
         """Start a load, or join the one that is there. Returns at once; the job tells the rest."""
-        if self.closed:
-            raise errors.shutting_down()
+        self._check_open()
         request = self.with_profile(request)
         slot = self.slots.get(request.model_id)
         if slot and not slot.is_gone:
@@ -80,6 +80,12 @@ class Registry:
         self.slots[slot.id] = slot
         self._lives[slot] = self._tasks.start(f"model {slot.id}", self._live(slot))
         return slot.job
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise errors.shutting_down()
+        if self.draining:
+            raise errors.draining()
 
     async def _live(self, slot: Slot) -> None:
         try:
@@ -120,8 +126,7 @@ class Registry:
 
     def slot(self, model_id: str) -> Slot:
         """The slot of a model that is loaded or on its way. Raises 404, or the reason why its load failed."""
-        if self.closed:
-            raise errors.shutting_down()
+        self._check_open()
         slot = self.slots.get(model_id)
         if slot is None:
             raise errors.invalid_request(
