@@ -47,7 +47,7 @@ class KeyEntry(Section):
     hard_cap             tokens of prompt and answer in `window`
     models               names that may be asked for; `*` stands for any letters
     weight               places at a busy model, in proportion to other keys' weights
-    admin                may load and unload by hand while `require_auth` is true
+    admin                may load, unload and drain by hand while `require_auth` is true
     """
 
     key: SecretStr | None = Field(None, min_length=1)

@@ -16,7 +16,7 @@ from cortex.gateway.keys.keyring import Principal
 from cortex.gateway.live import Live
 
 PUBLIC = frozenset({"/", "/health", "/api/hello"})  # for load balancers, and for clients that look whether it is up
-BY_HAND = "/models/"  # changes the fleet
+BY_HAND = ("/models/", "/nodes/")  # changes the fleet
 
 
 class Gate:
