@@ -12,6 +12,7 @@
     pull.py        pull                    validate.py    validate
     inspect.py     inspect: one model file, without a role
     check.py       config check            version.py     version
+    key.py         key new
 
 Every command is imported when it is asked for: `cortex version` starts without a server, a role without the other's half.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -50,10 +51,16 @@ class Client:
 
 @asynccontextmanager
 async def connected(base: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[Client]:
-    """`headers` go with every request. An https server is trusted as the system does, and as SSL_CERT_FILE says."""
+    """`headers` go with every request; without any it is the API key in CORTEX_API_KEY, which a gateway may want. An https server is trusted as the system does, and as SSL_CERT_FILE says."""
+    headers = _api_key() if headers is None else headers
     # A fleet is reached directly: proxy settings of the environment are for the internet.
     async with httpx.AsyncClient(timeout=None, trust_env=False, verify=trusting_system(), headers=headers) as http:  # noqa: S113  every exchange has a deadline of its own
         yield Client(base.rstrip("/"), http)
+
+
+def _api_key() -> dict[str, str]:
+    key = os.environ.get("CORTEX_API_KEY")
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def error_message(answer: httpx.Response) -> str:

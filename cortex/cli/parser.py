@@ -101,6 +101,12 @@ def _inspect(args: argparse.Namespace) -> int:
     return inspect(args)
 
 
+def _key(args: argparse.Namespace) -> int:
+    from cortex.cli.key import new
+
+    return new(args)
+
+
 def _version(args: argparse.Namespace) -> int:
     from cortex.cli.version import version
 
@@ -215,6 +221,19 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
     action.add_argument("file", type=Path, metavar="FILE", help="cortex.toml, neuron.toml or models.toml")
 
 
+def _key_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(metavar="ACTION", required=True, prog="cortex key")
+    action = actions.add_parser(
+        "new",
+        help="make a key: the secret on stderr, once, and the lines for cortex.toml on stdout",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  cortex key new alice >> cortex.toml",
+        allow_abbrev=False,
+    )
+    action.add_argument("name", metavar="NAME", help="the account that it is for")
+    _json(action)
+
+
 COMMANDS = (
     Command("serve", "run the gateway", "cortex serve -c cortex.toml", _role, _serve_arguments),
     Command("neuron", "run the neuron of this host", "cortex neuron -c neuron.toml -p 13131", _role, _neuron_arguments),
@@ -248,6 +267,7 @@ COMMANDS = (
         _inspect_arguments,
     ),
     Command("config", "check a configuration file", "cortex config check cortex.toml", _check, _config_arguments),
+    Command("key", "make an API key", "cortex key new alice", _key, _key_arguments),
     Command("version", "say what runs here", "cortex version", _version, _json),
 )
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cortex.config.trust import with_tokens_read
 
 # Names with our prefix that are no configuration keys: they are read before any configuration is.
-RESERVED = frozenset({"CORTEX_LOG", "CORTEX_LOG_FORMAT", "CORTEX_ENDPOINT"})
+RESERVED = frozenset({"CORTEX_LOG", "CORTEX_LOG_FORMAT", "CORTEX_ENDPOINT", "CORTEX_API_KEY"})
 
 
 class ConfigError(Exception):

@@ -43,12 +43,17 @@ class Client(httpx.AsyncClient):
 
 @contextlib.asynccontextmanager
 async def gateway(
-    neurons: Iterable[FakeNeuron | dict[str, str]], catalogue: dict[str, Any] | None = None, **settings: Any
+    neurons: Iterable[FakeNeuron | dict[str, str]],
+    catalogue: dict[str, Any] | None = None,
+    *,
+    entitlements: dict[str, Any] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Client]:
-    """A running gateway and a client of it."""
+    """A running gateway and a client of it; `settings` are those of its own table."""
     config = GatewayConfig.model_validate(
         {
             "gateway": {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "drain_secs": 0, **settings},
+            "entitlements": entitlements or {},
             "neurons": [neuron.ref if isinstance(neuron, FakeNeuron) else neuron for neuron in neurons],
         }
     )
