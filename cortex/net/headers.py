@@ -15,6 +15,7 @@ Headers = Sequence[tuple[str, str]]
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 _OURS = frozenset({"host", "content-length", "expect"})  # written anew, or answered by the server that read the request
+_NOT_UPSTREAM = _HOP_BY_HOP | _OURS
 _SET_BY_POOL = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LINE_BREAKING = re.compile(r"[\r\n\0]")
@@ -23,21 +24,24 @@ _NOT_IN_TARGET = re.compile(r"[^\x21-\x7e]")
 
 def forwardable_request_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """A client's headers that may go upstream, lower-cased: hop-by-hop fields, host, content-length and expect stay behind."""
-    return [(name, value) for name, value in _end_to_end(headers) if name not in _OURS]
+    return _without(_NOT_UPSTREAM, headers)
 
 
 def forwardable_response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """An upstream's headers that may go to the client, lower-cased. `content-length` stays: the body is passed verbatim."""
-    return _end_to_end(headers)
+    return _without(_HOP_BY_HOP, headers)
 
 
-def _end_to_end(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    lowered = [(name.lower(), value) for name, value in headers]
-    dropped = _HOP_BY_HOP
-    for name, value in lowered:
+def _without(staying: frozenset[str], headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    passed: list[tuple[str, str]] = []
+    options: set[str] = set()
+    for given, value in headers:
+        name = given.lower()
         if name == "connection":
-            dropped = dropped.union(option.strip().lower() for option in value.split(","))
-    return [field for field in lowered if field[0] not in dropped and not field[0].startswith("proxy-")]
+            options.update(option.strip().lower() for option in value.split(","))
+        elif name not in staying and not name.startswith("proxy-"):
+            passed.append((name, value))
+    return [field for field in passed if field[0] not in options] if options else passed
 
 
 def request_head(address: Address, method: str, path: str, headers: Headers, *, length: int, keepalive: bool) -> bytes:
