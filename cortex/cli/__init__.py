@@ -9,7 +9,8 @@
     show.py        tables and progress bars, or plain text where nobody watches
     status.py      status, models          lifecycle.py   load, unload
     draining.py    drain, undrain
-    pull.py        pull                    validate.py    validate
+    pull.py        pull                    plan.py        plan
+    validate.py    validate
     inspect.py     inspect: one model file, without a role
     check.py       config check            version.py     version
     key.py         key new

@@ -77,6 +77,12 @@ def _undrain(args: argparse.Namespace) -> int:
     return undrain(args)
 
 
+def _plan(args: argparse.Namespace) -> int:
+    from cortex.cli.plan import plan
+
+    return plan(args)
+
+
 def _pull(args: argparse.Namespace) -> int:
     from cortex.cli.pull import pull
 
@@ -184,6 +190,11 @@ def _drain_arguments(parser: argparse.ArgumentParser) -> None:
     _undrain_arguments(parser)
 
 
+def _plan_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="a model's id, or an alias")
+    _query_arguments(parser)
+
+
 def _pull_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="REPO[:QUANT]", help="a repository with GGUF files, and which of them")
     parser.add_argument("--to", type=Path, metavar="DIR", help="another cache folder than Hugging Face's own")
@@ -240,6 +251,13 @@ COMMANDS = (
     Command("status", "show the fleet: neurons, memory, models", "cortex status", _status, _query_arguments),
     Command("models", "list what can be asked for, and where it is", "cortex models --json", _models, _query_arguments),
     Command("load", "load a model", "cortex load unsloth/Qwen3-0.6B-GGUF --quant Q4_K_M", _load, _load_arguments),
+    Command(
+        "plan",
+        "explain what a request for a model would do, and do nothing",
+        "cortex plan unsloth/Qwen3-0.6B-GGUF",
+        _plan,
+        _plan_arguments,
+    ),
     Command("unload", "unload a model", "cortex unload unsloth/Qwen3-0.6B-GGUF", _unload, _unload_arguments),
     Command(
         "drain",

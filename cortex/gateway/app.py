@@ -29,6 +29,7 @@ from cortex.gateway.api.inference import InferenceApi
 from cortex.gateway.api.joining import JoiningApi
 from cortex.gateway.api.models import ModelsApi
 from cortex.gateway.api.nodes import NodesApi
+from cortex.gateway.api.plan import PlanApi
 from cortex.gateway.api.status import StatusApi
 from cortex.gateway.fleet.clients import Clients
 from cortex.gateway.fleet.lifecycle import Lifecycle
@@ -98,6 +99,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         inference = InferenceApi(dispatcher, live)
         models = ModelsApi(fleet, live)
         status = StatusApi(fleet, clients, membership, live, await asyncio.to_thread(version_info))
+        plan = PlanApi(router)
         admin = AdminApi(fleet, lifecycle, loads, live)
         nodes = NodesApi(fleet, clients, poller)
         joining = JoiningApi(membership, live)
@@ -116,6 +118,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             ("HEAD", "/health", status.health),
             ("GET", "/version", status.version),
             ("GET", "/status", status.status),
+            ("GET", "/plan", plan.plan),
             ("GET", "/jobs/<job_id:str>", status.job),
             ("POST", "/models/load", admin.load),
             ("POST", "/models/unload", admin.unload),

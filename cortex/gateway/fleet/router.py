@@ -14,6 +14,7 @@ from cortex.gateway.live import Live
 from cortex.gateway.routing import turns
 from cortex.gateway.routing.decisions import Decision, Queue
 from cortex.gateway.routing.eviction import Circumstances
+from cortex.gateway.routing.plan import explain
 from cortex.gateway.routing.route import route
 from cortex.gateway.routing.turns import Want
 
@@ -36,14 +37,20 @@ class Router:
 
     def decide(self, model: str, avoid: Collection[str] = (), /, **learned: Any) -> Decision:
         """What is to happen to a request for `model`. `learned`: further fields of `Circumstances`."""
-        now = Circumstances(
+        return route(model, self._live.catalogue, self._fleet.snapshot, self._now(**learned), avoid)
+
+    def explain(self, model: str) -> dict[str, Any]:
+        """The same in words and numbers, for `GET /plan`."""
+        return explain(model, self._live.catalogue, self._fleet.snapshot, self._now())
+
+    def _now(self, **learned: Any) -> Circumstances:
+        return Circumstances(
             in_flight=self._fleet.in_flight,
             strategy=self._live.config.eviction.strategy,
             wanted=self._waiting,
             closed=self._closed() if self._waiting or self._leaving else (),
             **learned,
         )
-        return route(model, self._live.catalogue, self._fleet.snapshot, now, avoid)
 
     def _closed(self) -> Collection[tuple[str, str]]:
         return turns.closed(self._wants, self._clock(), self._bound_s) | self._leaving.keys()

@@ -9,4 +9,6 @@ need.py       how much memory it will take
 fit.py        devices and victims with which it fits
 eviction.py   who may leave for whom
 placement.py  the neurons to ask, best first
+turns.py      whose turn it is where models cannot be in memory together
+plan.py       all of it in words, for people
 """

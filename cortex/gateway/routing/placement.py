@@ -62,6 +62,17 @@ def candidates(search: Search) -> tuple[Candidate, ...]:
     return ()
 
 
+def best_on(search: Search, node: Node) -> Candidate | None:
+    """The best way to load the model on this very node, whether it may be asked or not."""
+    ways = (_candidate(search, node, attempt) for attempt in attempts(search.profile))
+    return next((way for way in ways if way), None)
+
+
+def size_mb(search: Search) -> int:
+    """Of the model's file, MiB; 0 when nobody has told."""
+    return max((file.size_mb or 0 for file in search.files), default=0)
+
+
 def _found(search: Search, attempt: Attempt) -> Iterator[Candidate]:
     order: Iterable[Node] = search.fleet.freest
     if attempt.evicting:
@@ -84,7 +95,7 @@ def _hosts(search: Search, order: Iterable[Node], *, with_file: bool) -> Iterato
     """Feasible ready neurons, those on whose disk the model is or those that would have to fetch it."""
     if not with_file and (search.profile is None or not fetchable(search.profile)):
         return
-    size_mb = max((file.size_mb or 0 for file in search.files), default=0)
+    size = size_mb(search)
     for node in order:
         if not node.ready or (search.file_on(node) is not None) is not with_file:
             continue
@@ -92,7 +103,7 @@ def _hosts(search: Search, order: Iterable[Node], *, with_file: bool) -> Iterato
             continue
         if search.profile is not None and obstacle(node, search.profile) is not None:
             continue
-        if with_file or node.disk_free_mb is None or node.disk_free_mb > size_mb:
+        if with_file or node.disk_free_mb is None or node.disk_free_mb > size:
             yield node
 
 
@@ -131,7 +142,7 @@ def _candidate(search: Search, node: Node, attempt: Attempt) -> Candidate | None
         need_mb=wanted.mb,
         need_from=wanted.source,
         free_mb=found.free_mb,
-        size_mb=max((each.size_mb or 0 for each in search.files), default=0),
+        size_mb=size_mb(search),
     )
 
 
