@@ -70,7 +70,7 @@ def install(shop: Workshop, flavour: Flavour, engine_wheel: Path | None) -> None
 
 
 def _pip(shop: Workshop, *arguments: str | Path) -> None:
-    subprocess.run([shop.python, "-m", "pip", "install", "--quiet", *arguments], check=True)
+    subprocess.run([shop.python, "-m", "pip", "install", "-qq", *arguments], check=True)
 
 
 def _build_engine(shop: Workshop, flavour: Flavour) -> Path:
@@ -106,6 +106,9 @@ def add_legacy_library(shop: Workshop, program: Path) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(library, place)
     (target / "__init__.py").touch()
+    for facts in shop.packages.glob(f"{LEGACY}-*.dist-info/METADATA"):
+        (program / facts.parent.name).mkdir(exist_ok=True)
+        shutil.copyfile(facts, program / facts.parent.name / facts.name)
 
 
 def copy_sources(shop: Workshop) -> None:

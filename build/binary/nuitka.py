@@ -17,7 +17,6 @@ FLAGS = (
     f"--output-filename={PROGRAM}",
     "--include-package-data=tracerite",  # Sanic imports it, and it reads its script and style at import
     f"--include-distribution-metadata={ENGINE}",  # the neuron asks for its version without importing 26 MB
-    "--include-distribution-metadata=ctransformers",
     f"--user-plugin={PLUGIN}",  # which packages stay bytecode, and an older function for older systems
     "--python-flag=-P",  # a module in the caller's folder must not be taken for one of ours
     "--python-flag=no_asserts",  # ours hold none, and those of libraries are theirs to test

@@ -34,6 +34,8 @@ class CortexPlugin(NuitkaPluginBase):  # type: ignore[misc]  # Nuitka is not in 
         return True
 
     def decideCompilation(self, module_name: Any) -> str | None:  # noqa: N802  Nuitka's name
+        if str(module_name).endswith("Load"):  # Nuitka's own hooks before and after a module, which it can only compile
+            return None
         return "bytecode" if module_name.hasOneOfNamespaces(BYTECODE) else None
 
     def getExtraCodeFiles(self) -> dict[str, str]:  # noqa: N802  Nuitka's name
