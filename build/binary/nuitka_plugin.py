@@ -14,7 +14,7 @@ from nuitka.plugins.PluginBase import NuitkaPluginBase
 BYTECODE = (
     *("httpx", "httpcore", "h11", "anyio", "certifi", "idna"),
     *("aiofiles", "html5tagger", "sanic_routing", "tracerite", "websockets"),
-    *("prometheus_client", "rich", "typing_inspection", "jinja2", "markupsafe", "numpy"),
+    *("prometheus_client", "rich", "typing_inspection", "jinja2", "markupsafe", "numpy", "psycopg"),
 )
 
 # glibc 2.35 brought a hypot of its own version, the only function of that age in Python: with the one of 1997 instead
