@@ -146,8 +146,11 @@ def new_request_id() -> str:
 
 
 def request_ended(*, request_id: str, method: str, path: str, status: int, ms: float, **fields: Any) -> None:
-    """The one line of a request, written at its end: also when the client left and when a stream broke."""
-    if access.isEnabledFor(logging.INFO):
-        access.info(
-            "%s %s %s", method, path, status, extra={"fields": {"id": request_id, "ms": round(ms, 1), **fields}}
-        )
+    """The one line of a request, written at its end: also when the client left and when a stream broke.
+
+    What only reads and went well is told at debug: polls every few seconds would hide the rest.
+    """
+    level = logging.DEBUG if method in ("GET", "HEAD") and status < 400 else logging.INFO
+    if access.isEnabledFor(level):
+        told = {"id": request_id, "ms": round(ms, 1), **fields}
+        access.log(level, "%s %s %s", method, path, status, extra={"fields": told})
