@@ -110,8 +110,8 @@ def _start(file: FileIO, size: int, path: Path) -> _Start:
 
 
 def _unversioned(file: FileIO, size: int) -> _Start:
-    """Nothing says whose file this is, but the first tensor's name: each family is tried."""
-    failures: list[GGUFError] = []
+    """Nothing says whose file this is, but the first tensor's name: each family is tried, and each one's refusal told."""
+    refusals = []
     for family in UNVERSIONED:
         cursor = Cursor(file, size, GGMLError)
         cursor.skip(4, "the magic")
@@ -119,11 +119,10 @@ def _unversioned(file: FileIO, size: int) -> _Start:
             start = _head(cursor, "ggml", 0, family, 1)
             if _first_name(file, size, cursor.offset) in {tensor.name for tensor in demanded(family, start.numbers)}:
                 return start
-            failures.append(cursor.fail(f"the first tensor is none of a {family.name} model"))
-        except GGMLError as failure:
-            failures.append(failure)
-    furthest = max(failures, key=lambda failure: failure.offset or 0)
-    raise GGMLError(f"it is no model of {', '.join(family.name for family in UNVERSIONED)}; {furthest}") from furthest
+            refusals.append(f"{family.name}: its first tensor is another")
+        except GGMLError as refusal:
+            refusals.append(f"{family.name}: {refusal}")
+    raise GGMLError(f"it is of no family that is known here ({'; '.join(refusals)})")
 
 
 def _first_name(file: FileIO, size: int, offset: int) -> str:

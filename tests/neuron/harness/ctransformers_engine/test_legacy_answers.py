@@ -1,0 +1,201 @@
+"""From logits to text: what the sampling parameters mean, how text grows, what a template makes of messages."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cortex.errors import CortexError
+from cortex.neuron.harness.ctransformers_engine.sampling import Sampler, Sampling, log_softmax
+from cortex.neuron.harness.ctransformers_engine.templates import FAMILIES, chat_template
+from cortex.neuron.harness.ctransformers_engine.text import AnswerText
+
+LOGITS = np.array([2.0, 1.0, 0.0, -1.0, -5.0], np.float32)
+
+
+def tokens(asked: Sampling, count: int = 400, prompt: tuple[int, ...] = ()) -> Counter[int]:
+    """What is drawn from the same logits again and again, each time by a fresh sampler."""
+    return Counter(Sampler(asked, prompt, index).choose(LOGITS).token for index in range(count))
+
+
+def test_temperature_zero_takes_the_most_likely() -> None:
+    """Whatever else was asked."""
+    assert tokens(Sampling(temperature=0, top_p=0.1, top_k=3, seed=1)) == {0: 400}
+
+
+def test_frequencies_follow_the_distribution() -> None:
+    """At temperature 1 without bounds: within three standard deviations of what the logits say."""
+    count = 4000
+    drawn = tokens(Sampling(seed=3), count)
+    for token, likely in enumerate(np.exp(log_softmax(LOGITS.astype(np.float64)))):
+        assert abs(drawn[token] - count * likely) <= 3 * (count * likely * (1 - likely)) ** 0.5 + 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "allowed"),
+    [
+        (Sampling(top_k=1, seed=1), {0}),
+        (Sampling(top_k=2, seed=1), {0, 1}),
+        (Sampling(top_k=1000, seed=1), {0, 1, 2, 3, 4}),
+        (Sampling(top_p=0.0, seed=1), {0}),
+        (Sampling(top_p=0.5, seed=1), {0}),
+        (Sampling(top_p=0.7, seed=1), {0, 1}),
+        (Sampling(min_p=0.2, seed=1), {0, 1}),
+        (Sampling(min_p=1.0, seed=1), {0}),
+        (Sampling(logit_bias={4: 100.0}, seed=1), {4}),
+        (Sampling(logit_bias={0: -100.0, 1: -100.0}, top_k=1, seed=1), {2}),
+    ],
+    ids=str,
+)
+def test_bounds_leave_exactly_these_tokens(asked: Sampling, allowed: set[int]) -> None:
+    """top_k counts, top_p sums up, min_p compares with the best, a bias adds."""
+    assert set(tokens(asked, 600)) <= allowed
+    assert set(tokens(asked, 600)) >= allowed - {4, 3}
+
+
+def test_penalties_are_openai_s() -> None:
+    """Presence once, frequency each time, both over what was sampled; repetition divides what stands in the context."""
+    frequent = Sampler(Sampling(temperature=0, frequency_penalty=0.6), ())
+    assert [frequent.choose(LOGITS).token for _ in range(4)] == [0, 0, 1, 0]
+    present = Sampler(Sampling(temperature=0, presence_penalty=1.5), ())
+    assert [present.choose(LOGITS).token for _ in range(3)] == [0, 1, 0]
+    assert Sampler(Sampling(temperature=0, repetition_penalty=3.0), (0,)).choose(LOGITS).token == 1
+    assert Sampler(Sampling(temperature=0, frequency_penalty=2.0), (0, 0, 0)).choose(LOGITS).token == 0
+
+
+def test_a_seed_gives_each_token_a_number_of_its_own() -> None:
+    """The same sequence each time, not the same draw for every token."""
+    even = np.zeros(50, np.float32)
+
+    def sequence(seed: int, index: int = 0) -> list[int]:
+        sampler = Sampler(Sampling(seed=seed), (), index)
+        return [sampler.choose(even).token for _ in range(20)]
+
+    assert sequence(5) == sequence(5)
+    assert len({tuple(sequence(5)), tuple(sequence(6)), tuple(sequence(5, 1)), tuple(sequence(-1))}) == 4
+    assert len(set(sequence(5))) > 10
+
+
+def test_log_probabilities_are_of_the_model_s_own_distribution() -> None:
+    """Before temperature, penalties and bias."""
+    choice = Sampler(Sampling(temperature=0, logit_bias={2: 50.0}, logprobs=2), ()).choose(LOGITS)
+    assert choice.token == 2
+    assert choice.logprob == pytest.approx(log_softmax(LOGITS.astype(np.float64))[2])
+    assert [token for token, _ in choice.top] == [0, 1]
+
+
+# ---- text
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    text=st.text(alphabet=st.sampled_from("aé日😀\u0301 \n.X"), max_size=40),
+    cuts=st.lists(st.integers(0, 160), max_size=20),
+    stops=st.lists(st.text(alphabet=st.sampled_from("aé日😀X"), min_size=1, max_size=3), max_size=3),
+)
+def test_a_stream_loses_nothing_at_any_token_boundary(text: str, cuts: list[int], stops: list[str]) -> None:
+    """However the bytes are cut into tokens, what is told is the text up to the first stop string."""
+    raw, bounds = text.encode(), sorted({min(cut, len(text.encode())) for cut in cuts} | {0, len(text.encode())})
+    growing, told = AnswerText(stops), ""
+    for start, end in itertools.pairwise(bounds):
+        told += growing.push(raw[start:end])
+        if growing.stopped:
+            break
+    told += growing.end()
+    # the stop that is complete first wins: a stream cannot wait for a longer one that begins earlier
+    assert told in {text[:at] for stop in stops if (at := text.find(stop)) >= 0} | (
+        {text} if not growing.stopped else set()
+    )
+    assert growing.stopped == any(stop in text for stop in stops)
+    assert len(told) == growing.told
+
+
+def test_what_may_become_a_stop_is_held_back() -> None:
+    """And told when it does not."""
+    text = AnswerText(["STOP"])
+    assert [text.push(piece) for piece in (b"ab", b"S", b"TO", b"X", b"ST")] == ["ab", "", "", "STOX", ""]
+    assert text.end() == "ST"
+    stopped = AnswerText(["STOP"])
+    assert [stopped.push(piece) for piece in (b"a S", b"T", b"OP tail", b"more")] == ["a ", "", "", ""]
+    assert (stopped.stopped, stopped.end()) == (True, "")
+
+
+def test_an_unfinished_character_is_replaced_at_the_end() -> None:
+    """A cut answer may end in the middle of one."""
+    text = AnswerText([])
+    assert (text.push("é".encode()[:1]), text.end()) == ("", "\ufffd")
+
+
+# ---- templates
+
+TALK = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hi"},
+    {"role": "assistant", "content": "Hello"},
+    {"role": "user", "content": "Bye"},
+]
+RENDERED = {
+    "chatml": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
+    "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n",
+    "llama-2": "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Hello </s><s>[INST] Bye [/INST]",
+    "vicuna": "Be brief. USER: Hi ASSISTANT: Hello</s>USER: Bye ASSISTANT:",
+    "alpaca": "Be brief.\n\n### Instruction:\nHi\n\n### Response:\nHello\n\n### Instruction:\nBye\n\n### Response:\n",
+}
+
+
+@pytest.mark.parametrize("family", RENDERED)
+def test_families_write_what_models_were_trained_with(family: str) -> None:
+    """Nothing is added that nobody said: without a system message there is none."""
+    template = chat_template(family, None, {}, bos="<s>", eos="</s>")
+    assert template
+    assert template.render(TALK) == RENDERED[family]
+    assert "Be brief" not in template.render(TALK[1:])
+    assert "SYS" not in template.render(TALK[1:])
+
+
+def test_the_operator_s_template_wins_over_the_file_s() -> None:
+    """Then the file's own, then ChatML where the vocabulary has its markers; else there is none."""
+
+    def source(named: str | None, own: str | None, *markers: str) -> str | None:
+        found = chat_template(named, own, dict.fromkeys(markers, 1), bos="", eos="")
+        return found.source if found else None
+
+    assert source("{{ 1 }}", "{{ 2 }}") == "{{ 1 }}"
+    assert source(None, "{{ 2 }}", "<|im_start|>") == "{{ 2 }}"
+    assert source(None, None, "<|im_start|>") == FAMILIES["chatml"].template
+    assert source(None, None, "</s>") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("chatlm", "known are chatml"), ("{{ x", "is not right"), ("{% for %}", "is not right")]
+)
+def test_a_template_that_is_none_is_refused_at_the_load(text: str, words: str) -> None:
+    """A typo in a family's name, and a text that does not compile."""
+    with pytest.raises(ValueError, match=words):
+        chat_template(text, None, {}, bos="", eos="")
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        "{{ raise_exception('roles must alternate') }}",
+        "{{ messages.__class__.__mro__ }}",
+        "{{ ''.__class__.__subclasses__() }}",
+        "{% for i in range(10**9) %}{% endfor %}",
+        "{{ messages[9].content }}",
+        "{{ 1 / 0 }}",
+        "{{ messages + 1 }}",
+    ],
+)
+def test_what_a_template_must_not_do_is_a_422(hostile: str) -> None:
+    """Templates come with files: the sandbox holds, and its refusal is told."""
+    template = chat_template(hostile, None, {}, bos="", eos="")
+    assert template
+    with pytest.raises(CortexError) as caught:
+        template.render(TALK)
+    assert (caught.value.status, caught.value.code) == (422, "template_render_failed")
