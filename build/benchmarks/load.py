@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.client import BODIES, PATH
 from benchmarks.errors import CannotRun
-from benchmarks.processes import pinned
+from benchmarks.processes import ENVIRONMENT, pinned
 
 REQUEST_CONNECTIONS = 32
 STREAMS = 16
@@ -19,7 +19,7 @@ STREAMS = 16
 def requests_per_s(port: int, seconds: int, folder: Path, core: int) -> float:
     """Whole answers a second at 32 connections."""
     if not (wrk := shutil.which("wrk")):
-        return _own_client(port, "answers", REQUEST_CONNECTIONS, seconds, core)
+        return own_client(port, "answers", REQUEST_CONNECTIONS, seconds, core)
     script = folder / "chat.lua"
     script.write_text(f"""\
 wrk.method = "POST"
@@ -36,17 +36,20 @@ wrk.body = '{BODIES["answers"]}'
 
 def events_per_s(port: int, seconds: int, core: int) -> float:
     """SSE events a second over 16 streams."""
-    return _own_client(port, "events", STREAMS, seconds, core)
+    return own_client(port, "events", STREAMS, seconds, core)
 
 
-def _own_client(port: int, kind: str, connections: int, seconds: int, core: int) -> float:
+def own_client(port: int, kind: str, connections: int, seconds: int, core: int) -> float:
+    """`kind` is "answers" or "events"; see client.py. Raises CannotRun when something else than 200 was answered."""
     arguments = [str(port), kind, str(connections), str(seconds)]
     return float(_run([sys.executable, "-m", "benchmarks.client", *arguments], seconds, core))
 
 
 def _run(command: list[str], seconds: int, core: int) -> str:
     with pinned({core}):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds + 60, check=False, env=ENVIRONMENT
+        )
     if done.returncode:
         raise CannotRun(f"{command[0]}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

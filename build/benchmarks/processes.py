@@ -12,6 +12,9 @@ from pathlib import Path
 
 from benchmarks.errors import CannotRun
 
+# What a Python process of ours finds its modules by, from whatever folder it is started.
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/build"}
 START_S = 30.0
 STOP_S = 10.0
 
@@ -31,7 +34,7 @@ def pinned(cores: set[int]) -> Iterator[None]:
 def running(command: Sequence[str], *, port: int, log: Path, cores: set[int] | None = None) -> Iterator[int]:
     """A process that listens on loopback `port`; yields its pid. What it says goes to the file `log`. Raises CannotRun."""
     with log.open("wb") as said, pinned(cores or os.sched_getaffinity(0)):
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=ENVIRONMENT)
     try:
         _wait_for(port, process, log)
         yield process.pid
