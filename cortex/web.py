@@ -113,6 +113,8 @@ def error_response(request: Request, error: Exception) -> HTTPResponse:
     anthropic = request is not None and request.path.startswith("/v1/messages")
     body = anthropic_body(known, request_id) if anthropic else openai_body(known)
     headers = {"x-request-id": request_id, **retry_after_header(known)}
+    if anthropic:
+        headers["request-id"] = request_id
     if known.status == 401:
         headers["www-authenticate"] = "Bearer"
     return json(body, status=known.status, headers=headers)

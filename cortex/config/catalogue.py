@@ -8,6 +8,8 @@ context = 8192
 [aliases]
 "small" = "unsloth/Qwen3-0.6B-GGUF"
 "any" = ["unsloth/Qwen3-0.6B-GGUF", "org/other"]
+"claude-local" = { model = "unsloth/Qwen3-0.6B-GGUF", display_name = "Our own" }
+"*" = "unsloth/Qwen3-0.6B-GGUF"   # whatever nobody knows
 
 [resident]
 models = ["unsloth/Qwen3-0.6B-GGUF"]
@@ -24,6 +26,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from cortex.config.loader import Section
 from cortex.wire.fleet import LoadRequest, LoadSettings
 
+ANY = "*"
 DEFAULT_PRIORITY = 100  # a model that no profile ranks
 PINNED_PRIORITY = 1000  # a profile with `pinned_on` and no rank of its own: the first generation's meaning of pinning
 
@@ -110,14 +113,26 @@ def _list(target: Any) -> Any:
 Targets = Annotated[tuple[str, ...], BeforeValidator(_list), Field(min_length=1)]
 
 
+class Alias(Section):
+    """Another name. `model` is what it means: an id, or several of which the first is meant."""
+
+    model: Targets
+    display_name: str | None = None
+
+
+def _alias(said: Any) -> Any:
+    return {"model": said} if isinstance(said, str | list | tuple) else said
+
+
 class Catalogue(Section):
     """The whole file. Aliases are flat: a target is a concrete id, never another alias.
 
     Of several targets the first is meant; the others stand in for it where a client asks for whatever is warm.
+    The alias "*" takes every name that is unknown otherwise: without it such a name is an error.
     """
 
     models: tuple[Profile, ...] = ()
-    aliases: dict[str, Targets] = Field(default_factory=dict)
+    aliases: dict[str, Annotated[Alias, BeforeValidator(_alias)]] = Field(default_factory=dict)
     resident: Resident = Resident()
 
     @model_validator(mode="after")
@@ -125,7 +140,7 @@ class Catalogue(Section):
         ids = [profile.id for profile in self.models]
         if twice := {model_id for model_id in ids if ids.count(model_id) > 1}:
             raise ValueError(f"models: '{min(twice)}' is listed twice")
-        chained = [(alias, target) for alias, targets in self.aliases.items() for target in targets]
+        chained = [(name, target) for name, alias in self.aliases.items() for target in alias.model]
         for alias, target in chained:
             if target in self.aliases:
                 raise ValueError(f"aliases.{alias}: points at the alias '{target}'; an alias must name a model id")
@@ -137,7 +152,7 @@ class Catalogue(Section):
 
     def targets(self, model: str) -> tuple[str, ...]:
         """What an alias may mean, best first; any other name is itself."""
-        return self.aliases.get(model) or (model,)
+        return self.aliases[model].model if model in self.aliases else (model,)
 
     def profile(self, model_id: str) -> Profile | None:
         return self._profiles.get(model_id)
@@ -157,4 +172,4 @@ class Catalogue(Section):
 
     def aliases_of(self, model_id: str) -> tuple[str, ...]:
         """The names that mean this model."""
-        return tuple(sorted(alias for alias, targets in self.aliases.items() if targets[0] == model_id))
+        return tuple(sorted(name for name, alias in self.aliases.items() if alias.model[0] == model_id and name != ANY))

@@ -27,10 +27,13 @@ from cortex.gateway.api.admin import AdminApi
 from cortex.gateway.api.gate import Gate
 from cortex.gateway.api.inference import InferenceApi
 from cortex.gateway.api.joining import JoiningApi
+from cortex.gateway.api.messages import MessagesApi
 from cortex.gateway.api.models import ModelsApi
 from cortex.gateway.api.nodes import NodesApi
 from cortex.gateway.api.plan import PlanApi
+from cortex.gateway.api.responses import ResponsesApi
 from cortex.gateway.api.status import StatusApi
+from cortex.gateway.api.tokens import TokensApi
 from cortex.gateway.fleet.clients import Clients
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.loads import Loads
@@ -43,7 +46,9 @@ from cortex.gateway.keys.charges import Charges
 from cortex.gateway.keys.ledger.desk import ledger_of
 from cortex.gateway.live import Live
 from cortex.gateway.metrics import CONTENT_TYPE, Metrics
+from cortex.gateway.names import Names
 from cortex.gateway.proxy.dispatch import Dispatcher
+from cortex.gateway.proxy.tokens import Tokens
 from cortex.gateway.reconfigure import Reconfiguration
 from cortex.net import tls
 from cortex.net.pool import Pool
@@ -95,8 +100,14 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             router.decide, fleet, clients, poller, lifecycle, pool, metrics, live, Charges(ledger, metrics)
         )
 
+        tokens = Tokens(router.decide, fleet, clients, live, pool)
+        names = Names(live, fleet)
+
         # routes
-        inference = InferenceApi(dispatcher, live)
+        inference = InferenceApi(dispatcher, names)
+        messages = MessagesApi(dispatcher, tokens, names)
+        responses = ResponsesApi(dispatcher, names)
+        reading = TokensApi(tokens, names)
         models = ModelsApi(fleet, live)
         status = StatusApi(fleet, clients, membership, live, await asyncio.to_thread(version_info))
         plan = PlanApi(router)
@@ -110,10 +121,19 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             ("POST", "/v1/completions", inference.forward),
             ("POST", "/v1/embeddings", inference.forward),
             ("POST", "/v1/rerank", inference.forward),
+            ("POST", "/v1/messages", messages.create),
+            ("POST", "/v1/messages/count_tokens", messages.count),
+            ("POST", "/v1/responses", responses.create),
+            ("POST", "/v1/chat/completions/input_tokens", reading.forward),
+            ("POST", "/tokenize", reading.forward),
+            ("POST", "/detokenize", reading.forward),
+            ("POST", "/apply-template", reading.forward),
             ("GET", "/v1/models", models.list),
             ("GET", "/v1/models/<model_id:path>", models.retrieve),
             ("GET", "/", status.health),
             ("HEAD", "/", status.health),
+            ("GET", "/api/hello", status.health),
+            ("HEAD", "/api/hello", status.health),
             ("GET", "/health", status.health),
             ("HEAD", "/health", status.health),
             ("GET", "/version", status.version),
@@ -155,11 +175,11 @@ async def _metrics(metrics: Metrics, _request: Request) -> HTTPResponse:
 def _warn_of_dangling_aliases(catalogue: Catalogue) -> None:
     """An alias may name a model without a profile, when a neuron has its file; more often it is a typo."""
     known = {profile.id for profile in catalogue.models}
-    for alias, targets in catalogue.aliases.items():
-        for target in targets:
+    for name, alias in catalogue.aliases.items():
+        for target in alias.model:
             if target not in known:
                 log.warning(
                     "alias '%s' names '%s', which has no profile: it works only where a neuron has that model",
-                    alias,
+                    name,
                     target,
                 )

@@ -24,6 +24,8 @@ def test_an_alias_names_one_model_or_several():
         ({"aliases": {"x": "y", "y": "z"}}, "aliases.x: points at the alias 'y'"),
         ({"aliases": {"x": ["z", "y"], "y": "z"}}, "aliases.x: points at the alias 'y'"),
         ({"aliases": {"x": []}}, "aliases.x"),
+        ({"aliases": {"x": {"display_name": "X"}}}, "aliases.x.model"),
+        ({"aliases": {"x": {"model": "y", "displayname": "X"}}}, "display_name"),
         ({"models": [{"id": "a"}, {"id": "a"}]}, "'a' is listed twice"),
         ({"models": [{"id": "a", "context": 1024, "min_context": 2048}]}, "min_context: 2048 is above context, 1024"),
         ({"models": [{"id": "a", "vram": 5}]}, "did you mean 'vram_mb'"),

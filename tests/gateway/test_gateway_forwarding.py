@@ -113,7 +113,7 @@ def test_an_alias_is_rewritten_to_its_model():
             assert (await client.chat("small", temperature=0.5)).status_code == 200
             assert beast.sent[0].json == {"model": "org/m", "messages": [], "temperature": 0.5}
             listed = {entry["id"]: entry for entry in (await client.get("/v1/models")).json()["data"]}
-            assert listed["small"] == listed["org/m"] | {"id": "small"}
+            assert listed["small"] == listed["org/m"] | {"id": "small", "display_name": "small"}
             assert listed["org/m"]["aliases"] == ["small"]
 
     asyncio.run(scenario())

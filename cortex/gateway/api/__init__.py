@@ -1,6 +1,10 @@
 """What clients ask the gateway; the routes are in `gateway.app`.
 
 inference.py  chat, completions, embeddings, rerank: passed on
+messages.py   Anthropic: /v1/messages and count_tokens, translated
+responses.py  OpenAI: /v1/responses, translated
+translated.py   what both have in common
+tokens.py     tokenize, detokenize, apply-template, input_tokens
 models.py     /v1/models: everything that the fleet serves or could serve
 plan.py       what would happen to a request, and why
 status.py     health, version, the fleet in full, jobs

@@ -6,8 +6,7 @@ from sanic import Request
 from sanic.response import HTTPResponse
 
 from cortex.gateway.api.gate import principal_of
-from cortex.gateway.live import Live
-from cortex.gateway.proxy.call import read_call
+from cortex.gateway.proxy.call import Names, read_call
 from cortex.gateway.proxy.dispatch import Dispatcher
 from cortex.gateway.proxy.journey import Journey, NeuronAnswer
 from cortex.web import SanicSink
@@ -16,9 +15,9 @@ from cortex.web import SanicSink
 class InferenceApi:
     """One handler for every path that is passed on verbatim: the neuron has the same paths."""
 
-    def __init__(self, dispatcher: Dispatcher, live: Live) -> None:
+    def __init__(self, dispatcher: Dispatcher, names: Names) -> None:
         self._dispatcher = dispatcher
-        self._live = live
+        self._names = names
 
     async def forward(self, request: Request) -> HTTPResponse | None:
         context = request.ctx
@@ -27,7 +26,7 @@ class InferenceApi:
             request.headers.items(),
             request.body,
             context.id,
-            self._live.catalogue,
+            self._names,
             principal_of(request),
         )
         context.fields["model"] = call.model_id
@@ -36,7 +35,7 @@ class InferenceApi:
         except NeuronAnswer as answer:
             context.fields["node"] = answer.node
             return passed_on(answer)
-        _tell(context.fields, journey)
+        tell(context.fields, journey)
         return None
 
 
@@ -48,7 +47,7 @@ def passed_on(answer: NeuronAnswer) -> HTTPResponse:
     return HTTPResponse(answer.body, status=answer.status, headers=headers, content_type=content_type)
 
 
-def _tell(fields: dict[str, object], journey: Journey) -> None:
+def tell(fields: dict[str, object], journey: Journey) -> None:
     """What the request's log line says about its end."""
     if journey.replica:
         fields["node"] = journey.replica.node

@@ -1,25 +1,31 @@
 """`/v1/models`: everything that a neuron has, is loading, or could serve by catalogue, devices and files.
 
 A model is listed exactly when a request for it would not be "not found". What is unknown is left out, never zero.
+The answer has what OpenAI's list has, what Anthropic's has, and ours. Only `capabilities` is another thing for the two:
+who sends `anthropic-version` is told null.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from sanic import Request
 from sanic.response import HTTPResponse
 
 from cortex import errors, web
-from cortex.config.catalogue import Catalogue, Profile
+from cortex.config.catalogue import ANY, Catalogue, Profile
 from cortex.gateway.api.gate import principal_of
+from cortex.gateway.api.paging import page_of
 from cortex.gateway.fleet.state import Fleet, NeuronView
 from cortex.gateway.live import Live
 from cortex.gateway.routing.feasible import feasible
 from cortex.gateway.routing.snapshot import FleetSnapshot
 from cortex.wire.fleet import ModelEntry, ModelStatus
+
+Entries = list[dict[str, Any]]
 
 
 class ModelsApi:
@@ -29,23 +35,27 @@ class ModelsApi:
         self._created = int(time.time())  # nobody knows when a model was made, and clients want a number
 
     async def list(self, request: Request) -> HTTPResponse:
-        return web.json({"object": "list", "data": list(self._entries(request).values())})
+        """All of them; a page with `limit`, `after_id` and `before_id`."""
+        entries, more = page_of(self._entries(request), request.args)
+        ends = {"first_id": entries[0]["id"], "last_id": entries[-1]["id"]} if entries else {}
+        edges = {"has_more": more, "first_id": None, "last_id": None} | ends
+        return web.json({"object": "list", "data": entries, **edges})
 
     async def retrieve(self, request: Request, model_id: str) -> HTTPResponse:
-        entry = self._entries(request).get(model_id)
+        entry = next((entry for entry in self._entries(request) if entry["id"] == model_id), None)
         if entry is None:
             raise errors.model_not_found(model_id)
         return web.json(entry)
 
-    def _entries(self, request: Request) -> dict[str, dict[str, Any]]:
-        """What the request's key may use, by id."""
+    def _entries(self, request: Request) -> Entries:
+        """What the request's key may use, in its client's shape."""
         catalogue, principal = self._live.catalogue, principal_of(request)
-        entries = model_entries(self._fleet.views, self._fleet.snapshot, catalogue, created=self._created)
-        return {
-            entry["id"]: entry
-            for entry in entries
+        in_shape = {"capabilities": None} if "anthropic-version" in request.headers else {}
+        return [
+            entry | in_shape
+            for entry in model_entries(self._fleet.views, self._fleet.snapshot, catalogue, created=self._created)
             if principal is None or principal.may_use(entry["id"], catalogue.resolve(entry["id"]))
-        }
+        ]
 
 
 def model_entries(
@@ -63,9 +73,9 @@ def model_entries(
             feasible_on = sorted({node.name for node in able if node.ready} | set(places))
             entries[model_id] = _entry(model_id, profile, places, feasible_on, catalogue, created)
     mirrors = [
-        entries[targets[0]] | {"id": alias}
-        for alias, targets in sorted(catalogue.aliases.items())
-        if targets[0] in entries
+        entries[alias.model[0]] | {"id": name, "display_name": alias.display_name or name}
+        for name, alias in sorted(catalogue.aliases.items())
+        if alias.model[0] in entries and name != ANY
     ]
     return [*entries.values(), *mirrors]
 
@@ -83,7 +93,10 @@ def _entry(
     known = {
         "id": model_id,
         "object": "model",
+        "type": "model",
         "created": created,
+        "created_at": datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "lifecycle": "active",
         "owned_by": "cortex",
         "loaded": any(place.status == ModelStatus.loaded for place in places.values()),
         "feasible_on": feasible_on,
@@ -91,6 +104,7 @@ def _entry(
         "capabilities": capabilities or list(profile.capabilities if profile else ()),
         "context_length": context,
         "max_model_len": context,
+        "max_input_tokens": context,
         "cost": profile.cost.model_dump(exclude_none=True) if profile and profile.cost else None,
         "aliases": list(catalogue.aliases_of(model_id)),
         "display_name": (profile and profile.display_name) or model_id,

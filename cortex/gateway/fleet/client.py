@@ -117,6 +117,10 @@ class NeuronClient:
     def __repr__(self) -> str:
         return f"<NeuronClient {self.name} at {self._endpoint}>"
 
+    def credentials_for(self, address: Address) -> Headers:
+        """What the neuron wants to see; its token goes to no other host, whatever it reports."""
+        return self.credentials if self.address.host == address.host else ()
+
     # ---- questions
 
     async def discovery(self) -> Discovery:

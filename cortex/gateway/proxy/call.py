@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, cast, get_args
+from typing import Any, Protocol, cast, get_args
 
 import orjson
 
 from cortex import errors
-from cortex.config.catalogue import Catalogue
+from cortex.config.catalogue import Profile
 from cortex.config.gateway import WaitPolicy
 from cortex.gateway.keys.estimate import Estimate, estimate
 from cortex.gateway.keys.keyring import PRINCIPAL_HEADERS, Principal
@@ -17,6 +17,7 @@ from cortex.net.headers import Headers, forwardable_request_headers
 
 MODEL_NAME_LIMIT = 512
 WAIT_HEADER = "x-cortex-wait"
+_JSON = (("content-type", "application/json"),)
 
 # For the gateway only: a client's keys and cookies are no neuron's business, who it is is ours to say, and a compressed
 # answer cannot be observed.
@@ -50,12 +51,19 @@ class Call:
         return replace(self, model_id=model_id, body=body, alternatives=())
 
 
+class Names(Protocol):
+    """What a client's name for a model means, and what is configured for it."""
+
+    def targets(self, model: str) -> tuple[str, ...]: ...
+    def profile(self, model_id: str) -> Profile | None: ...
+
+
 def read_call(
     path: str,
     headers: Collection[tuple[str, str]],
     body: bytes,
     request_id: str,
-    catalogue: Catalogue,
+    names: Names,
     principal: Principal | None = None,
 ) -> Call:
     """Parse the body once. It is written anew only for an alias, and for a bound that a cap wants. Raises CortexError 400, 403, 404, 422."""
@@ -65,37 +73,52 @@ def read_call(
         raise errors.malformed_json(str(error)) from None
     if not isinstance(payload, dict):
         raise errors.invalid_request("the request body must be a JSON object", code="invalid_request_body", status=422)
-    model_id = catalogue.resolve(model := _model_of(payload))
-    reserved = reserved_for(principal, path, payload, model_id, catalogue)
+    call = _call(path, payload, body, names, principal)
+    return replace(call, headers=_headers(headers, request_id, principal), wait=_wait_policy(headers))
+
+
+def new_call(
+    path: str,
+    payload: dict[str, Any],
+    headers: Collection[tuple[str, str]],
+    request_id: str,
+    names: Names,
+    principal: Principal | None = None,
+) -> Call:
+    """A call of our own making, for a request in another dialect: its headers speak to us alone. Raises CortexError 400, 403, 404."""
+    call = _call(path, payload, orjson.dumps(payload), names, principal)
+    return replace(call, headers=_headers(_JSON, request_id, principal), wait=_wait_policy(headers))
+
+
+def _call(path: str, payload: dict[str, Any], body: bytes, names: Names, principal: Principal | None) -> Call:
+    targets = names.targets(model := _model_of(payload))
+    reserved = reserved_for(principal, path, payload, targets[0], names)
     changes: dict[str, Any] = dict(reserved.bounds) if reserved else {}
-    if model_id != model:
-        changes["model"] = model_id
+    if targets[0] != model:
+        changes["model"] = targets[0]
     if changes:
         body = orjson.dumps({**payload, **changes})
     return Call(
         path,
-        _headers(headers, request_id, principal),
+        (),
         body,
-        model_id,
+        targets[0],
         stream=payload.get("stream") is True,
         principal=principal,
         estimate=reserved,
-        wait=_wait_policy(headers),
-        alternatives=tuple(
-            each for each in catalogue.targets(model)[1:] if principal is None or principal.may_use(each, model)
-        ),
+        alternatives=tuple(each for each in targets[1:] if principal is None or principal.may_use(each, model)),
     )
 
 
 def reserved_for(
-    principal: Principal | None, path: str, payload: dict[str, Any], model_id: str, catalogue: Catalogue
+    principal: Principal | None, path: str, payload: dict[str, Any], model_id: str, names: Names
 ) -> Estimate | None:
     """What a call takes of its key's cap, if that has one. Raises 403 for a model that the key may not use."""
     if principal is None:
         return None
     if not principal.may_use(model_id, payload["model"]):
         raise errors.forbidden(f"this API key may not use model '{payload['model']}'", param="model")
-    return estimate(path, payload, catalogue.profile(model_id)) if principal.limits.tokens is not None else None
+    return estimate(path, payload, names.profile(model_id)) if principal.limits.tokens is not None else None
 
 
 def _wait_policy(headers: Iterable[tuple[str, str]]) -> WaitPolicy | None:

@@ -51,7 +51,8 @@ class Decide(Protocol):
 class ClientSink(Protocol):
     """`net.relay.Sink`, with whether the answer has begun, and a way to cut it visibly."""
 
-    status: int | None
+    @property
+    def status(self) -> int | None: ...
 
     async def start(self, status: int, headers: Headers) -> None: ...
     async def send(self, data: bytes) -> None: ...
@@ -209,11 +210,9 @@ class Dispatcher:
         return None
 
     def _headers(self, call: Call, replica: Serve) -> Headers:
-        """The client's own, and what the neuron wants to see; its token goes to no other host, whatever it reports."""
+        """The client's own, and what the neuron wants to see."""
         client = self._clients.get(replica.node)
-        if client is None or not client.credentials or client.address.host != replica.address.host:
-            return call.headers
-        return [*call.headers, *client.credentials]
+        return [*call.headers, *client.credentials_for(replica.address)] if client else call.headers
 
     def _head_timeout_s(self, call: Call) -> float:
         """A stream's head comes at once; any other answer comes when it is made, and may take as long as a load."""

@@ -58,6 +58,10 @@ def test_the_list_is_the_union_of_catalogue_neurons_and_disks():
                 "capabilities": ["text"],
                 "context_length": 4096,
                 "max_model_len": 4096,
+                "max_input_tokens": 4096,
+                "type": "model",
+                "created_at": listed["org/m"]["created_at"],
+                "lifecycle": "active",
                 "aliases": [],
                 "display_name": "org/m",
             }
@@ -70,7 +74,7 @@ def test_the_list_is_the_union_of_catalogue_neurons_and_disks():
                 8192,
                 "Big",
             )
-            assert listed["big"] == profiled | {"id": "big"}
+            assert listed["big"] == profiled | {"id": "big", "display_name": "big"}
 
     asyncio.run(scenario())
 
@@ -99,5 +103,64 @@ def test_one_model_is_found_by_its_id_in_both_spellings():
                 assert (response.status_code, response.json()["id"]) == (200, model_id)
             response = await client.get("/v1/models/org/other")
             assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
+
+    asyncio.run(scenario())
+
+
+def test_an_alias_has_a_name_of_its_own():
+    """What is shown to people is the alias's display name; the alias "*" is no model."""
+
+    async def scenario():
+        aliases = {"claude-own": {"model": "org/m", "display_name": "Our own"}, "*": "org/m"}
+        async with FakeNeuron("a", {"org/m": "loaded"}) as neuron:
+            listed = await listing([neuron], {"aliases": aliases})
+            assert set(listed) == {"org/m", "claude-own"}
+            assert listed["claude-own"]["display_name"] == "Our own"
+            assert listed["org/m"]["aliases"] == ["claude-own"]
+
+    asyncio.run(scenario())
+
+
+def test_the_alias_for_everything_takes_only_what_nobody_knows():
+    """A name that is unknown reaches the catch-all's model; known models and aliases stay what they are."""
+
+    async def scenario():
+        aliases = {"small": "org/m", "*": "org/any"}
+        async with (
+            FakeNeuron("a", {"org/m": "loaded", "org/any": "loaded"}) as neuron,
+            gateway([neuron], {"aliases": aliases}) as client,
+        ):
+            for name in ("org/m", "small", "claude-haiku-9", "org/any"):
+                assert (await client.chat(name)).status_code == 200
+            assert [sent.json["model"] for sent in neuron.sent] == ["org/m", "org/m", "org/any", "org/any"]
+
+    asyncio.run(scenario())
+
+
+def test_anthropics_clients_get_pages_and_no_capabilities_of_ours():
+    """Pages in both directions have their ends told; with `anthropic-version` there is nothing that their schema forbids."""
+
+    async def scenario():
+        models = dict.fromkeys(["a", "b", "c", "d"], "loaded")
+        async with FakeNeuron("n", models) as neuron, gateway([neuron]) as client:
+
+            async def ids(query):
+                answer = await client.get(f"/v1/models?{query}", headers={"anthropic-version": "2023-06-01"})
+                body = answer.json()
+                assert all(entry["capabilities"] is None for entry in body["data"])
+                found = [entry["id"] for entry in body["data"]]
+                assert (body["first_id"], body["last_id"]) == ((found[0], found[-1]) if found else (None, None))
+                return "".join(found), body["has_more"]
+
+            assert await ids("") == ("abcd", False)
+            assert await ids("limit=1000") == ("abcd", False)
+            assert await ids("limit=3") == ("abc", True)
+            assert await ids("limit=2&after_id=b") == ("cd", False)
+            assert await ids("limit=1&after_id=b") == ("c", True)
+            assert await ids("limit=1&before_id=c") == ("b", True)
+            assert await ids("after_id=d") == ("", False)
+            for wrong in ("limit=0", "limit=x", "limit=-1", "after_id=z"):
+                answer = await client.get(f"/v1/models?{wrong}")
+                assert (answer.status_code, answer.json()["error"]["param"]) == (400, wrong.partition("=")[0])
 
     asyncio.run(scenario())

@@ -5,7 +5,13 @@ from cortex.gateway.proxy.call import read_call
 
 
 def read(body, headers=(), aliases=None):
-    return read_call("/v1/chat/completions", headers, body, "req_1", Catalogue(aliases=aliases or {}))
+    return read_call(
+        "/v1/chat/completions",
+        headers,
+        body,
+        "req_1",
+        Catalogue.model_validate({"aliases": aliases or {}}),
+    )
 
 
 def test_only_true_is_a_stream():
