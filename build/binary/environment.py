@@ -77,7 +77,7 @@ def _build_engine(shop: Workshop, flavour: Flavour) -> Path:
     """The library from its source package, for one CUDA family. Raises Refused with the end of its log."""
     wheels, log = shop.folder / "wheels", shop.folder / "engine.log"
     pinned = next(line.split()[0] for line in LOCK.read_text().splitlines() if line.startswith(f"{ENGINE}=="))
-    command = [shop.python, "-m", "pip", "wheel", "--no-deps", "--no-binary", ENGINE, "-w", wheels, pinned]
+    command = [str(shop.python), "-m", "pip", "wheel", "--no-deps", "--no-binary", ENGINE, "-w", str(wheels), pinned]
     environment = os.environ | {"XLLAMACPP_BUILD_CUDA": "1", "CUDA_ARCHITECTURES": flavour.architectures}
     with log.open("wb") as output:
         done = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False)
