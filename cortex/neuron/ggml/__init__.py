@@ -1,6 +1,7 @@
 """Legacy GGML model files, of before GGUF: what a model is and how large, from files nobody has checked.
 
     families.py    the families, their hyperparameters and the tensors that their numbers demand; tables
+    start.py       what stands before the tensors
     reader.py      read_legacy(path) -> LegacyFile, or GGMLError that says what is wrong at which byte
     vocabulary.py  the tokens inside
     workspace.py   how much of the library's fixed work buffers a model needs; pure
@@ -14,7 +15,8 @@ Magics, as bytes of the file: `lmgg` (gpt2, gptj, gpt_neox, dolly-v2, mpt, repli
 and llama.cpp of May to August 2023, ggllm.cpp.
 """
 
-from cortex.neuron.ggml.reader import MAGICS, GGMLError, LegacyFile, read_legacy
+from cortex.neuron.ggml.reader import LegacyFile, read_legacy
+from cortex.neuron.ggml.start import MAGICS, GGMLError
 from cortex.neuron.ggml.vocabulary import LegacyVocabulary
 
 __all__ = ["MAGICS", "GGMLError", "LegacyFile", "LegacyVocabulary", "read_legacy"]

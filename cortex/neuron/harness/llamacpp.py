@@ -43,9 +43,7 @@ class LlamaCpp:
             return f"it holds '{header.kind}', and no model"
         if header.split and header.split.number:
             return f"it is part {header.split.number + 1} of {header.split.count}; load the first part"
-        if not header.tensor_count:
-            return "it has no weights (a vocabulary alone)"
-        return None
+        return None if header.tensor_count else "it has no weights (a vocabulary alone)"
 
     def mode(self, header: Header, settings: LoadSettings) -> Mode:
         return defaults.mode_of(header, settings)

@@ -1,7 +1,9 @@
 """The engine of the ctransformers harness: a small server around the GGML of 2023, in a process of its own.
 
     server.py       the engine process: preflight, load, listen; the routes of llama.cpp's server
+    worker.py       the one thread that calls the library
     asked.py        a request's body → what is to be generated; pure
+    engine.py       a body → the pieces of its answers
     answers.py      what was generated → OpenAI's bodies and chunks; pure
     generate.py     the loop: prefix reuse, context, one token after another
     sampling.py     parameters and logits → a token; numpy, pure

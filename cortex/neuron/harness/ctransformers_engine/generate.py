@@ -58,7 +58,7 @@ class Generator:
                 yield choice
                 if left:
                     self._feed([choice.token], cancelled)
-        except GeneratorExit:
+        except (GeneratorExit, Abandoned):  # between two evaluations: what is computed stays good
             raise
         except BaseException:
             self._computed.clear()  # what the cache holds is not known

@@ -10,10 +10,9 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 from sanic import Request
@@ -23,13 +22,12 @@ from cortex import errors, web
 from cortex.neuron.engine.spec import EngineSpec
 from cortex.neuron.harness.ctransformers_engine.answers import Counts, Piece, Shape
 from cortex.neuron.harness.ctransformers_engine.engine import Engine
-from cortex.neuron.harness.ctransformers_engine.generate import Abandoned, Cancelled
+from cortex.neuron.harness.ctransformers_engine.generate import Cancelled
 from cortex.neuron.harness.ctransformers_engine.model import inspect, load
+from cortex.neuron.harness.ctransformers_engine.worker import Worker
 from cortex.wire import sse
 from cortex.wire.errors import openai_event
 
-T = TypeVar("T")
-PING_S = 1.0  # a client, and whatever stands before it, sees life while a prompt is computed
 MAX_BODY_BYTES = 64 << 20  # the neuron's own bound is smaller, or the operator's word
 _STREAM_HEAD = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"))
 
@@ -172,54 +170,3 @@ def _events(piece: Piece, shape: Shape, counts: Counts, opened: set[int]) -> byt
     chunk = shape.chunk(piece)
     chunks.append(chunk | {"timings": counts.timings()} if piece.finish else chunk)
     return b"".join(sse.event(orjson.dumps(each)) for each in chunks)
-
-
-class _End:
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-
-class Worker:
-    """The one thread that calls the library. Who comes second waits; who leaves while waiting costs nothing."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="library")
-
-    async def call(self, work: Callable[..., T], *arguments: Any) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
-
-    async def run(self, produce: Callable[[Cancelled], Iterator[T]]) -> AsyncGenerator[T | None, None]:
-        """What `produce` yields in the thread, None for every second without. Leaving ends it, and waits until it has."""
-        loop, queue, gone = asyncio.get_running_loop(), asyncio.Queue[T | _End](), threading.Event()
-
-        def work() -> None:
-            error: BaseException | None = None
-            try:
-                for item in produce(gone.is_set):
-                    loop.call_soon_threadsafe(queue.put_nowait, item)
-                    if gone.is_set():
-                        break
-            except Abandoned:
-                pass
-            except BaseException as failed:
-                error = failed
-            loop.call_soon_threadsafe(queue.put_nowait, _End(error))
-
-        future = loop.run_in_executor(self._thread, work)
-        try:
-            while not isinstance(item := await _next(queue), _End):
-                yield item
-            if item.error is not None:
-                raise item.error
-        finally:
-            gone.set()
-            if not future.cancel():
-                await asyncio.shield(future)
-
-
-async def _next(queue: asyncio.Queue[T]) -> T | None:
-    try:
-        async with asyncio.timeout(PING_S):
-            return await queue.get()
-    except TimeoutError:
-        return None
