@@ -20,6 +20,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, model_validator
 
 from cortex.config.loader import Section
+from cortex.wire.principal import MAX_WEIGHT
 
 POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 
@@ -59,7 +60,7 @@ class KeyEntry(Section):
     models: tuple[str, ...] = Field(("*",), min_length=1)
     requests_per_minute: int | None = Field(None, ge=1)
     max_in_flight: int | None = Field(None, ge=1)
-    weight: int = Field(1, ge=1, le=1000)
+    weight: int = Field(1, ge=1, le=MAX_WEIGHT)
     admin: bool = False
 
     @model_validator(mode="after")

@@ -63,6 +63,7 @@ class AdmissionSection(Section):
     max_in_flight: int | None = Field(None, ge=1)  # default: the model's parallel slots
     max_queue_depth: int = Field(32, ge=0)
     max_wait_secs: float = Field(30.0, gt=0)
+    max_per_principal: int | None = Field(None, ge=1)  # of a key's requests at once; the rest of them wait
     idle_timeout_secs: float = Field(300.0, gt=0)
 
 

@@ -12,11 +12,7 @@ from fnmatch import fnmatchcase
 from cortex import errors
 from cortex.config.entitlements import EntitlementsSection, KeyEntry
 from cortex.gateway.keys.policy import UNLIMITED, Limits
-
-ACCOUNT_HEADER = "x-helexa-account-id"
-KEY_HEADER = "x-helexa-key-id"
-WEIGHT_HEADER = "x-cortex-weight"
-PRINCIPAL_HEADERS = frozenset({ACCOUNT_HEADER, KEY_HEADER, WEIGHT_HEADER})  # ours to say, never a client's
+from cortex.wire.principal import Caller
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +35,7 @@ class Principal:
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         """What neurons are told, for a fair share of a busy model's places."""
-        return (ACCOUNT_HEADER, self.account_id), (KEY_HEADER, self.key_id), (WEIGHT_HEADER, str(self.weight))
+        return Caller(self.account_id, self.key_id, self.weight).headers
 
 
 _NOBODY: tuple[bytes, Principal | None] = (bytes(32), None)

@@ -12,8 +12,9 @@ from cortex import errors
 from cortex.config.catalogue import Profile
 from cortex.config.gateway import WaitPolicy
 from cortex.gateway.keys.estimate import Estimate, estimate
-from cortex.gateway.keys.keyring import PRINCIPAL_HEADERS, Principal
+from cortex.gateway.keys.keyring import Principal
 from cortex.net.headers import Headers, forwardable_request_headers
+from cortex.wire.principal import PRINCIPAL_HEADERS
 
 MODEL_NAME_LIMIT = 512
 WAIT_HEADER = "x-cortex-wait"

@@ -28,6 +28,7 @@ from cortex.neuron.models.loading import Loaded
 from cortex.neuron.models.registry import Registry
 from cortex.neuron.models.slot import Slot
 from cortex.wire.errors import openai_event
+from cortex.wire.principal import Caller, caller_of
 from cortex.wire.sse import comment
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
@@ -44,6 +45,7 @@ class Call:
     path: str
     body: dict[str, Any]
     raw: bytes
+    caller: Caller | None = None
     translation: Translation | None = None
 
     @property
@@ -66,7 +68,7 @@ class InferenceApi:
         if not isinstance(model := body.get("model"), str) or not model:
             raise errors.missing_model_field()
         request.ctx.fields["model"] = model
-        call = Call(self._registry.slot(model), request.path, body, request.body)
+        call = Call(self._registry.slot(model), request.path, body, request.body, caller_of(request.headers))
         sink = web.SanicSink(request)
         async with contextlib.AsyncExitStack() as stack:
             await self._answer(call, sink, stack)
@@ -103,7 +105,7 @@ class InferenceApi:
         return await opening, False
 
     async def _open_engine(self, call: Call, stack: contextlib.AsyncExitStack, waiting: Patience) -> Exchange:
-        loaded = await stack.enter_async_context(call.slot.use(self._registry.wait_s(call.slot)))
+        loaded = await stack.enter_async_context(call.slot.use(self._registry.wait_s(call.slot), call.caller))
         try:
             return await self._ask(call, loaded, waiting)
         except ConnectFailed:  # nothing was sent: it had just died, and the next engine may serve this request

@@ -120,6 +120,7 @@ class Registry:
             max_in_flight=request.max_in_flight or defaults.max_in_flight or loaded.spec.parallel,
             max_queue_depth=defaults.max_queue_depth if request.max_queue_depth is None else request.max_queue_depth,
             max_wait_secs=request.max_wait_secs or defaults.max_wait_secs,
+            max_per_principal=defaults.max_per_principal,
         )
 
     # ---- use

@@ -21,6 +21,7 @@ from cortex.neuron.models.jobs import JobRecord
 from cortex.neuron.models.loading import Loaded
 from cortex.tasks import running
 from cortex.wire.fleet import LoadRequest, ModelStatus
+from cortex.wire.principal import Caller
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -218,10 +219,10 @@ class Slot:
         return self.loaded
 
     @contextlib.asynccontextmanager
-    async def use(self, within_s: float) -> AsyncIterator[Loaded]:
+    async def use(self, within_s: float, caller: Caller | None = None) -> AsyncIterator[Loaded]:
         """Hold one of the model's places: wait until it is loaded, then for a place. The place is freed exactly once."""
         await self.ready(within_s)
-        async with self._places().admit():
+        async with self._places().admit(caller):
             loaded = await self.ready(within_s)  # it may have died while this request was queued
             self.last_used = time.time()
             try:
