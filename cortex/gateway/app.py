@@ -42,6 +42,7 @@ from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.room import Rooms
 from cortex.gateway.fleet.router import Router
 from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.fleet.upkeep import Upkeep
 from cortex.gateway.keys.charges import Charges
 from cortex.gateway.keys.ledger.desk import ledger_of
 from cortex.gateway.live import Live
@@ -92,8 +93,8 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         metrics = Metrics(fleet)
 
         router = Router(fleet, live)
-        rooms = Rooms(fleet, clients, poller, router, evicted=metrics.evicted)
-        loads = Loads(clients, poller, metrics)
+        loads = Loads(clients, poller, metrics, lambda: live.config.eviction.defrag_after_cycles)
+        rooms = Rooms(fleet, loads, poller, router, evicted=metrics.evicted)
         lifecycle = Lifecycle(router, rooms, loads, poller, fleet.changed, tasks, live)
         ledger = await held.enter_async_context(ledger_of(config.entitlements))
         dispatcher = Dispatcher(
@@ -153,6 +154,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
 
         # start
         await poller.start(first_round_s=FIRST_ROUND_S)
+        tasks.start("upkeep", Upkeep(fleet, live, router, rooms, loads, poller, lifecycle).run())
         tasks.start("joined neurons", membership.watch())
         metrics_listen = await held.enter_async_context(web.listening(metrics_app, settings.metrics_listen))
         listen = await held.enter_async_context(web.listening(app, settings.listen, showing))

@@ -49,6 +49,10 @@ class Metrics:
             "cortex_cold_starts", "Models that were loaded because a request came for them."
         )
         self._evictions = self._counter("cortex_evictions", "Models that were unloaded to make room.")
+        self._unloads = self._node_counter("cortex_unloads", "Models that this gateway had unloaded.")
+        self._defrags = self._node_counter(
+            "cortex_defragmentations_due", "Times that eviction.defrag_after_cycles unloads were reached."
+        )
         self._prompt = self._counter("cortex_prompt_tokens", "Prompt tokens, as the engines count them.")
         self._completion = self._counter("cortex_completion_tokens", "Generated tokens.")
         self._cached = self._counter("cortex_cached_prompt_tokens", "Prompt tokens that came from an engine's cache.")
@@ -71,6 +75,9 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = _LABELS) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
 
+    def _node_counter(self, name: str, text: str) -> Counter:
+        return Counter(name, text, ("node",), registry=self._registry)
+
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
         return Histogram(name, text, _LABELS, registry=self._registry, buckets=buckets)
 
@@ -82,6 +89,12 @@ class Metrics:
 
     def cold_start(self, model: str, node: str) -> None:
         self._cold_starts.labels(model, node).inc()
+
+    def unloaded(self, node: str) -> None:
+        self._unloads.labels(node).inc()
+
+    def defrag_due(self, node: str) -> None:
+        self._defrags.labels(node).inc()
 
     def evicted(self, model: str, node: str) -> None:
         self._evictions.labels(model, node).inc()

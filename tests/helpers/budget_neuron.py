@@ -31,6 +31,7 @@ class BudgetNeuron(FakeNeuron):
         self.sizes = sizes
         self.log: list[str] = []
         self.cut_off: list[str] = []
+        self.clock_ahead_s = 0.0
         self.forgets: set[str] = set()
         self.out_of_memory: Counter[str] = Counter()
         self.gate = asyncio.Event()
@@ -58,7 +59,7 @@ class BudgetNeuron(FakeNeuron):
         self.models[model_id] = {"id": model_id, "status": "unloaded", **known}
 
     def _loaded(self, model_id: str) -> None:
-        self.used[model_id] = time.time()
+        self.used[model_id] = self.now()
         self.models[model_id] = {"id": model_id, "status": "loaded", "vram_used_mb": self.sizes[model_id]}
 
     async def _health(self, _request: Request) -> HTTPResponse:
@@ -70,7 +71,10 @@ class BudgetNeuron(FakeNeuron):
             }
             for model_id in self.loaded()
         ]
-        return web.json({"uptime_secs": 1, "memory_free_mb": self.free_mb, "models": models, "time": time.time()})
+        return web.json({"uptime_secs": 1, "memory_free_mb": self.free_mb, "models": models, "time": self.now()})
+
+    def now(self) -> float:
+        return time.time() + self.clock_ahead_s
 
     async def _bring_up(self, job: FakeJob) -> None:
         await self.load_gate.wait()
@@ -116,4 +120,4 @@ class BudgetNeuron(FakeNeuron):
             return await super()._chat(request)
         finally:
             self.in_flight[model_id] -= 1
-            self.used[model_id] = time.time()
+            self.used[model_id] = self.now()

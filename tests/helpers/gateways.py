@@ -47,6 +47,7 @@ async def gateway(
     catalogue: dict[str, Any] | None = None,
     *,
     entitlements: dict[str, Any] | None = None,
+    eviction: dict[str, Any] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Client]:
     """A running gateway and a client of it; `settings` are those of its own table."""
@@ -54,6 +55,7 @@ async def gateway(
         {
             "gateway": {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "drain_secs": 0, **settings},
             "entitlements": entitlements or {},
+            "eviction": eviction or {},
             "neurons": [neuron.ref if isinstance(neuron, FakeNeuron) else neuron for neuron in neurons],
         }
     )

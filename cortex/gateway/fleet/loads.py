@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from cortex import errors
@@ -21,10 +22,14 @@ log = logging.getLogger(__name__)
 class Loads:
     """The fleet's load jobs, as one gateway sees them."""
 
-    def __init__(self, clients: Mapping[str, NeuronClient], poller: Poller, metrics: Metrics) -> None:
+    def __init__(
+        self, clients: Mapping[str, NeuronClient], poller: Poller, metrics: Metrics, defrag_after: Callable[[], int]
+    ) -> None:
         self._clients = clients
         self._poller = poller
         self._metrics = metrics
+        self._defrag_after = defrag_after  # unloads on one node; 0: never
+        self._unloads: Counter[str] = Counter()
 
     async def start(self, candidate: Candidate) -> Job | None:
         """Ask a neuron to load. None: it is loaded. Raises CortexError when it refuses or cannot be asked."""
@@ -73,11 +78,20 @@ class Loads:
     async def unload(self, node: str, request: UnloadRequest) -> None:
         """Raises CortexError when the neuron refuses or cannot be asked."""
         try:
-            await self._clients[node].unload(request)
+            await self.ask_to_leave(node, request)
         except NeuronError as error:
             raise logged(node, request.model_id, as_error(error)) from error
         finally:
             await self._poller.refresh(node)
+
+    async def ask_to_leave(self, node: str, request: UnloadRequest) -> None:
+        """Raises NeuronError when the neuron refuses or cannot be asked."""
+        await self._clients[node].unload(request)
+        self._unloads[node] += 1
+        self._metrics.unloaded(node)
+        if (after := self._defrag_after()) and self._unloads[node] % after == 0:
+            self._metrics.defrag_due(node)  # engines are processes, and leave nothing behind: it is only counted
+            log.info("defragmentation is due", extra={"fields": {"node": node, "unloads": self._unloads[node]}})
 
 
 def logged(node: str, what: str, error: CortexError) -> CortexError:

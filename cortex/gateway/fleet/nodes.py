@@ -29,6 +29,7 @@ def node_of(view: NeuronView, was: NeuronView | None, known: Node | None) -> Nod
         models=_models(view, was, known),
         others={model_id: load for model_id, load in view.others_load.items() if load},
         last_used=_last_used(view),
+        clock_ahead=_clock_ahead(view),
     )
 
 
@@ -81,6 +82,12 @@ def _last_used(view: NeuronView) -> dict[str, float]:
     if view.health:
         listed |= {model.id: model.last_used for model in view.health.models if model.last_used is not None}
     return listed
+
+
+def _clock_ahead(view: NeuronView) -> float:
+    if view.health is None or view.health.time is None or view.last_poll is None:
+        return 0.0
+    return view.health.time - view.last_poll
 
 
 def _devices(view: NeuronView) -> tuple[Device, ...] | None:

@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from cortex.gateway.fleet.client import NeuronClient, NeuronRefusal
+from cortex.gateway.fleet.client import NeuronRefusal
+from cortex.gateway.fleet.loads import Loads
 from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.router import Router
 from cortex.gateway.fleet.state import Fleet, NeuronView
@@ -26,14 +27,14 @@ class Rooms:
     def __init__(
         self,
         fleet: Fleet,
-        clients: Mapping[str, NeuronClient],
+        loads: Loads,
         poller: Poller,
         router: Router,
         *,
         evicted: Callable[[str, str], None],
     ) -> None:
         self._fleet = fleet
-        self._clients = clients
+        self._loads = loads
         self._poller = poller
         self._router = router
         self._evicted = evicted
@@ -64,8 +65,8 @@ class Rooms:
         """The neuron is the judge of whether nobody has used it since we looked."""
         fields = {"model": victim.model_id, "node": candidate.node, "for": candidate.request.model_id}
         try:
-            await self._clients[candidate.node].unload(
-                UnloadRequest(model_id=victim.model_id, if_idle_since=victim.last_used)
+            await self._loads.ask_to_leave(
+                candidate.node, UnloadRequest(model_id=victim.model_id, if_idle_since=victim.last_used)
             )
         except NeuronRefusal as refusal:
             log.info("not evicted: %s", refusal.error.message, extra={"fields": fields})

@@ -37,13 +37,13 @@ class Router:
 
     def decide(self, model: str, avoid: Collection[str] = (), /, **learned: Any) -> Decision:
         """What is to happen to a request for `model`. `learned`: further fields of `Circumstances`."""
-        return route(model, self._live.catalogue, self._fleet.snapshot, self._now(**learned), avoid)
+        return route(model, self._live.catalogue, self._fleet.snapshot, self.circumstances(**learned), avoid)
 
     def explain(self, model: str) -> dict[str, Any]:
         """The same in words and numbers, for `GET /plan`."""
-        return explain(model, self._live.catalogue, self._fleet.snapshot, self._now())
+        return explain(model, self._live.catalogue, self._fleet.snapshot, self.circumstances())
 
-    def _now(self, **learned: Any) -> Circumstances:
+    def circumstances(self, **learned: Any) -> Circumstances:
         return Circumstances(
             in_flight=self._fleet.in_flight,
             strategy=self._live.config.eviction.strategy,

@@ -10,5 +10,6 @@ fit.py        devices and victims with which it fits
 eviction.py   who may leave for whom
 placement.py  the neurons to ask, best first
 turns.py      whose turn it is where models cannot be in memory together
+upkeep.py     what is to be done while nobody asks
 plan.py       all of it in words, for people
 """

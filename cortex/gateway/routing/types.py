@@ -62,11 +62,12 @@ class Device:
 class Node:
     """A neuron. None is "not told".
 
-    ready      it answers polls and takes new requests
-    devices    None while its discovery is unknown, empty for a host without a GPU
-    models     by id, everything that it has in memory, on its way, or on disk
-    others     requests by model that run or queue there and are not this gateway's own
-    last_used  by model, Unix seconds
+    ready        it answers polls and takes new requests
+    devices      None while its discovery is unknown, empty for a host without a GPU
+    models       by id, everything that it has in memory, on its way, or on disk
+    others       requests by model that run or queue there and are not this gateway's own
+    last_used    by model, Unix seconds of the neuron's clock
+    clock_ahead  seconds by which that clock is ahead of ours
 
     Derived from these: `resident`, what takes memory or soon will; `free_mb`, the most that a model on one device could
     take; `room_mb`, about what there would be if everybody left.
@@ -81,6 +82,7 @@ class Node:
     models: Mapping[str, Replica] = field(default_factory=dict)
     others: Mapping[str, int] = field(default_factory=dict)
     last_used: Mapping[str, float] = field(default_factory=dict)
+    clock_ahead: float = 0.0
     resident: tuple[Replica, ...] = field(init=False, compare=False, repr=False)
     free_mb: int = field(init=False, compare=False, repr=False)
     room_mb: int = field(init=False, compare=False, repr=False)
