@@ -119,7 +119,7 @@ def _broken(legacy_dir):
     without = {name: shape for name, shape in shapes().items() if name != "output.weight"}
     yield "tied.gguf", tiny_spm(without)
     yield "biased.gguf", tiny_spm({**shapes(), "blk.0.attn_q.bias": (64,)})
-    yield "iq.gguf", tiny_spm(types={"output.weight": 16})
+    yield "iq.gguf", tiny_spm(types={"output.weight": 20})
     yield "scaled.gguf", tiny_spm(llama__rope__scaling__type="yarn")
     yield "rotated.gguf", tiny_spm(llama__rope__dimension_count=8)
     yield "bos.gguf", tiny_spm(tokenizer__ggml__bos_token_id=100_000)

@@ -35,7 +35,11 @@ def facts(**more: object) -> dict[str, tuple[object, int]]:
         "tokenizer.ggml.bos_token_id": (1, U32),
         "tokenizer.ggml.eos_token_id": (2, U32),
     }
-    return known | {key.replace("__", "."): (value, U32) for key, value in more.items()}
+    return known | {key.replace("__", "."): (value, _kind(value)) for key, value in more.items()}
+
+
+def _kind(value: object) -> int:
+    return F32 if isinstance(value, list) and value and isinstance(value[0], float) else U32
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
