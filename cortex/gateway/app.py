@@ -3,7 +3,8 @@
 Start:  1. the fleet's view and the neurons' clients  2. polling, with a short wait for the first round
         3. the metrics listener  4. the listener for clients.
 Stop:   1. new inference is refused with 503 `shutting_down`  2. what runs is drained, up to `drain_secs`
-        3. the listeners close and end what is left  4. polling and load waiters end  5. connections to neurons close.
+        3. what is left ends as `shutting_down`: streams with an error event, whoever waits for a load with 503
+        4. the listeners close  5. polling and loads' followers end  6. connections to neurons close.
 Loads that neurons have begun go on: they are the neurons' own.
 """
 
@@ -34,6 +35,7 @@ from cortex.gateway.api.plan import PlanApi
 from cortex.gateway.api.responses import ResponsesApi
 from cortex.gateway.api.status import StatusApi
 from cortex.gateway.api.tokens import TokensApi
+from cortex.gateway.fleet.breakers import Breakers
 from cortex.gateway.fleet.clients import Clients
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.loads import Loads
@@ -57,6 +59,7 @@ from cortex.tasks import Tasks
 from cortex.version import version_info
 
 FIRST_ROUND_S = 1.0  # a gateway that has just started should know its fleet, but a hung neuron keeps nobody waiting
+FAREWELL_S = 2.0  # for the last error events to reach their clients
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +91,14 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         clients.check([settings.neuron_tls_ca])
         for ref in config.trusted_neurons:
             clients.add(ref)
-        poller = Poller(fleet, clients, tasks, interval_s=settings.poll_interval_secs)
+        poller = Poller(
+            fleet,
+            clients,
+            tasks,
+            interval_s=settings.poll_interval_secs,
+            went_down=lambda view: pool.abandon(set(view.addresses.values())),
+        )
+        breakers = Breakers(fleet, clients, pool, tasks)
         membership = Membership(config, fleet, clients, poller)
         metrics = Metrics(fleet)
 
@@ -98,7 +108,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         lifecycle = Lifecycle(router, rooms, loads, poller, fleet.changed, tasks, live)
         ledger = await held.enter_async_context(ledger_of(config.entitlements))
         dispatcher = Dispatcher(
-            router.decide, fleet, clients, poller, lifecycle, pool, metrics, live, Charges(ledger, metrics)
+            router.decide, fleet, clients, poller, breakers, lifecycle, pool, metrics, live, Charges(ledger, metrics)
         )
 
         tokens = Tokens(router.decide, fleet, clients, live, pool)
@@ -168,6 +178,8 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             dispatcher.closing = True
             if not await web.drained(app, live.settings.drain_secs):
                 log.warning("requests are still running after %g s and are ended", live.settings.drain_secs)
+                await dispatcher.end()
+                await web.drained(app, FAREWELL_S)
 
 
 async def _metrics(metrics: Metrics, _request: Request) -> HTTPResponse:

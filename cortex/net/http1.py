@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import cast
 
@@ -12,6 +13,12 @@ from cortex.net.errors import ConnectionLost, IdleTimeout, NetError, ProtocolErr
 from cortex.net.response import Response
 
 BUFFER_LIMIT_BYTES = 256 * 1024  # a reader this far behind stops the upstream
+
+# A network that silently swallows everything: found by the kernel's own probes where an answer is silent for long, and by
+# missing receipts where something is sent. Long enough for a VPN that dials anew or a switch that restarts a port.
+PROBE_AFTER_S = 5
+PROBE_EVERY_S = 2
+UNRECEIVED_S = 10.0
 
 
 class Connection(asyncio.Protocol):
@@ -27,6 +34,7 @@ class Connection(asyncio.Protocol):
         "_loop",
         "_on_end",
         "_paused",
+        "_quick",
         "_timeout_s",
         "_transport",
         "_waiter",
@@ -46,6 +54,7 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._error: NetError | None = None
         self._paused = False
+        self._quick = False
 
     # ---- used by the pool and its exchanges
 
@@ -65,6 +74,9 @@ class Connection(asyncio.Protocol):
         answer = self.current()
         if not answer.head_done:
             await self._wait(answer, timeout_s, for_head=True)
+        if self._quick:
+            self._quick = False
+            self._limit_receipt(UNRECEIVED_S)
 
     async def read(self, timeout_s: float | None) -> bytes:
         """The pieces of the body that came, joined; b"" at its end."""
@@ -99,6 +111,17 @@ class Connection(asyncio.Protocol):
             and transport.get_write_buffer_size() == 0
         )
 
+    def expect_receipt(self, within_s: float) -> None:
+        """For the next request: its upstream's host has to confirm it so soon, until the head of the answer is there."""
+        if self.address.uds is None:
+            self._quick = True
+            self._limit_receipt(within_s)
+
+    def abandon(self) -> None:
+        """Somebody knows that no answer will come. What has begun to come is left alone."""
+        if self.answer is not None and not self.answer.head_done:
+            self._fail(ConnectionLost(before_head=True, upstream=self.address))
+
     def rest(self, seconds: float) -> None:
         """No exchange for now; ends by itself after `seconds`."""
         self._let_go()
@@ -120,6 +143,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if self.address.uds is None:
+            self._watch_the_way(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
         answer = self.answer
@@ -152,6 +177,16 @@ class Connection(asyncio.Protocol):
         self._end()
 
     # ---- inside
+
+    def _watch_the_way(self, sock: socket.socket) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
+        self._limit_receipt(UNRECEIVED_S)
+
+    def _limit_receipt(self, seconds: float) -> None:
+        sock = cast("asyncio.Transport", self._transport).get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
     def _has_come(self, answer: Response) -> bool:
         """What is waited for: parts of a head and chunk sizes wake nobody and move no deadline."""

@@ -8,7 +8,7 @@ async with Pool() as pool, await pool.open(address, "POST", "/v1/chat/completion
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Self
 
@@ -16,6 +16,10 @@ from cortex.net.address import Address
 from cortex.net.errors import ConnectFailed, ConnectionLost, ProtocolError
 from cortex.net.headers import Headers, request_head
 from cortex.net.http1 import Connection
+
+QUICK_BODY_BYTES = (
+    64 * 1024
+)  # a larger one may wait in the upstream's full buffer, which says nothing about the way there
 
 
 class Pool:
@@ -63,8 +67,12 @@ class Pool:
         headers: Headers = (),
         body: bytes = b"",
         head_timeout_s: float | None = None,
+        connect_timeout_s: float | None = None,
     ) -> Exchange:
         """Send a request and return when the head of its answer is there.
+
+        `connect_timeout_s` instead of the pool's own is for who has another upstream to go to: so long may it also take
+        until the upstream's host has received the request, on a connection that rested and may lead nowhere by now.
 
         Raises ConnectFailed, ConnectionLost(before_head=True), ProtocolError, IdleTimeout; ValueError for a request
         that must not be written. A resting connection that the peer closed in the moment of its reuse is replaced by
@@ -72,12 +80,28 @@ class Pool:
         """
         head = request_head(address, method, path, headers, length=len(body), keepalive=self._keepalive)
         if (rested := self._take(address)) is not None:
+            if connect_timeout_s is not None and len(body) <= QUICK_BODY_BYTES:
+                rested.expect_receipt(connect_timeout_s)
             try:
                 return await self._ask(rested, method, head, body, head_timeout_s)
-            except ConnectionLost:
+            except ConnectionLost as error:
                 if rested.heard():
                     raise
-        return await self._ask(await self._connect(address), method, head, body, head_timeout_s)
+                if isinstance(error.__cause__, TimeoutError):  # the network's own: the next one would lead nowhere, too
+                    self.forget(address)
+                    raise
+        connection = await self._connect(address, connect_timeout_s or self._connect_timeout_s)
+        return await self._ask(connection, method, head, body, head_timeout_s)
+
+    def forget(self, address: Address) -> None:
+        """Close what rests there: the way to it is broken."""
+        for connection in list(self._idle.get(address, ())):
+            self._drop(connection)
+
+    def abandon(self, addresses: Collection[Address]) -> None:
+        """End every exchange with these upstreams of which not even the head has come, with ConnectionLost."""
+        for connection in [each for each in self._open if each.address in addresses]:
+            connection.abandon()
 
     async def aclose(self) -> None:
         """Close every connection; whoever still reads gets ConnectionLost, whoever opens ConnectFailed."""
@@ -97,13 +121,14 @@ class Pool:
             raise
         return Exchange(connection, self._release)
 
-    async def _connect(self, address: Address) -> Connection:
+    async def _connect(self, address: Address, timeout_s: float) -> Connection:
         connection = Connection(address, self._drop)
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 await self._transport(connection)
         except TimeoutError as error:
-            raise ConnectFailed(f"{address} accepted no connection within {self._connect_timeout_s:g} s") from error
+            self.forget(address)
+            raise ConnectFailed(f"{address} accepted no connection within {timeout_s:g} s") from error
         except (OSError, ValueError) as error:  # ValueError: a host name or socket path that cannot exist
             raise ConnectFailed(f"cannot connect to {address}: {error}") from error
         if self._closed:

@@ -26,13 +26,26 @@ log = logging.getLogger(__name__)
 
 
 class Poller:
-    """Keeps the fleet's views fresh. `interval_s` may be changed at any time; whoever left the fleet is asked no more."""
+    """Keeps the fleet's views fresh.
 
-    def __init__(self, fleet: Fleet, clients: Mapping[str, NeuronClient], tasks: Tasks, *, interval_s: float) -> None:
+    interval_s  may be changed at any time
+    went_down   told of a neuron's last view when it counts as down
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        clients: Mapping[str, NeuronClient],
+        tasks: Tasks,
+        *,
+        interval_s: float,
+        went_down: Callable[[NeuronView], None],
+    ) -> None:
+        self._went_down = went_down
         self.interval_s = interval_s
         self._fleet = fleet
         self._tasks = tasks
-        self._watches = {name: _Watch(fleet, client) for name, client in clients.items()}
+        self._watches = {name: _Watch(fleet, client, went_down) for name, client in clients.items()}
 
     async def start(self, *, first_round_s: float) -> None:
         """Start polling. Returns when every neuron was asked once, or after `first_round_s`."""
@@ -44,7 +57,7 @@ class Poller:
 
     def add(self, client: NeuronClient) -> None:
         """Poll one more neuron, which the fleet has."""
-        watch = self._watches[client.name] = _Watch(self._fleet, client)
+        watch = self._watches[client.name] = _Watch(self._fleet, client, self._went_down)
         self._start(watch)
 
     async def remove(self, node: str) -> None:
@@ -78,10 +91,11 @@ class Poller:
 class _Watch:
     """The polling of one neuron."""
 
-    def __init__(self, fleet: Fleet, client: NeuronClient) -> None:
+    def __init__(self, fleet: Fleet, client: NeuronClient, went_down: Callable[[NeuronView], None]) -> None:
         self.client = client
         self.task: asyncio.Task[None] | None = None
         self._fleet = fleet
+        self._went_down = went_down
         self._last = NeuronView(client.name, endpoint="")
         self._awake = asyncio.Event()
         self._waiting: list[asyncio.Future[NeuronView]] = []
@@ -143,6 +157,8 @@ class _Watch:
         self._discovery_is_stale = True
         was = self._view
         view = self._fleet.missed(self.client.name)
+        if was.healthy and not view.healthy:
+            self._went_down(view)
         if was.healthy or was.misses == 0:
             log.warning(
                 "neuron '%s' missed a poll: %s",

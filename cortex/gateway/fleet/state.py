@@ -36,6 +36,7 @@ class NeuronView:
     models       by id, also what is only on disk
     addresses    where the inference of each loaded model goes
     others_load  by model: what its health said was running and queued, less our own part in it
+    cut_off      requests to it fail, whatever its polls say
     """
 
     name: str
@@ -48,11 +49,12 @@ class NeuronView:
     models: Mapping[str, ModelEntry] = field(default_factory=dict)
     addresses: Mapping[str, Address] = field(default_factory=dict)
     others_load: Mapping[str, int] = field(default_factory=dict)
+    cut_off: bool = False
 
     @property
     def ready(self) -> bool:
         """It answers, and takes new requests."""
-        return self.healthy and not (self.health and self.health.draining)
+        return self.healthy and not self.cut_off and not (self.health and self.health.draining)
 
     @property
     def moving(self) -> bool:
@@ -134,6 +136,11 @@ class Fleet:
         old = self._views[name]
         misses = old.misses + 1
         return self._write(replace(old, misses=misses, healthy=old.healthy and misses < self.unhealthy_after))
+
+    def cut_off(self, name: str, *, now: bool) -> None:
+        """Written by the breakers: whether requests to it fail."""
+        if (view := self._views.get(name)) and view.cut_off != now:
+            self._write(replace(view, cut_off=now))
 
     def _others_load(self, name: str, health: Health) -> dict[str, int]:
         ours = self._in_flight

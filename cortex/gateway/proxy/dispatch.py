@@ -2,19 +2,22 @@
 
 1. Route. A model that has to be loaded is waited for; a stream gets comments meanwhile.
 2. Open. What fails before the first byte is tried on another replica, and the client sees nothing of it.
+   A neuron that fails three of them in a row gets none until it answers a probe.
 3. Relay, verbatim, observed on the side.
 4. End: a whole answer, an error event that a stream's client understands, or a connection that is visibly cut.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Collection, Mapping
-from typing import Protocol
+from collections.abc import Collection, Coroutine, Mapping
+from typing import Any, Protocol, TypeVar
 
 from cortex import errors
 from cortex.config.gateway import WaitPolicy
 from cortex.errors import CortexError
+from cortex.gateway.fleet.breakers import Breakers
 from cortex.gateway.fleet.client import NeuronClient
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.poller import Poller
@@ -31,14 +34,17 @@ from cortex.net.headers import Headers, forwardable_response_headers
 from cortex.net.keepalive import open_with_keepalive
 from cortex.net.pool import Exchange, Pool
 from cortex.net.relay import is_event_stream, relay
+from cortex.tasks import running
 from cortex.wire import sse
 from cortex.wire.errors import openai_event
 from cortex.wire.fleet import ModelStatus
 
 ERROR_LIMIT_BYTES = 1024 * 1024
 LOGGED_CHARS = 600
+QUICK_CONNECT_S = 0.5  # where another replica could serve as well: a host that is gone answers nothing at all
 LOADING_S = 5.0  # when nobody knows how long a load will take
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
@@ -61,7 +67,7 @@ class ClientSink(Protocol):
 
 
 class Dispatcher:
-    """Sends calls to replicas. `closing` is set once, at shutdown: from then on nothing new is taken."""
+    """Sends calls to replicas. `closing` is set once, at shutdown: from then on nothing new is taken; `end` ends the rest."""
 
     def __init__(
         self,
@@ -69,6 +75,7 @@ class Dispatcher:
         fleet: Fleet,
         clients: Mapping[str, NeuronClient],
         poller: Poller,
+        breakers: Breakers,
         lifecycle: Lifecycle,
         pool: Pool,
         metrics: Metrics,
@@ -79,12 +86,19 @@ class Dispatcher:
         self._fleet = fleet
         self._clients = clients
         self._poller = poller
+        self._breakers = breakers
         self._lifecycle = lifecycle
         self._pool = pool
         self._metrics = metrics
         self._live = live
         self._charges = charges
         self.closing = False
+        self._ended = asyncio.Event()
+
+    async def end(self) -> None:
+        """Whatever runs ends now: a stream with an error event, a waiter with 503, all as `shutting_down`."""
+        self._ended.set()
+        await self._pool.aclose()
 
     async def answer(self, call: Call, sink: ClientSink) -> Journey:
         """Answer a call into `sink`. Raises CortexError or NeuronAnswer while nothing was sent; afterwards the stream ends well by itself."""
@@ -160,8 +174,15 @@ class Dispatcher:
 
     async def _open_patiently(self, journey: Journey) -> Exchange:
         while (exchange := await self._open(journey)) is None:
-            journey.decision = await self._lifecycle.ensure_loaded(journey.call.model_id)
+            journey.decision = await self._unless_ended(self._lifecycle.ensure_loaded(journey.call.model_id))
         return exchange
+
+    async def _unless_ended(self, waiting: Coroutine[Any, Any, T]) -> T:
+        async with running(waiting, name="wait") as done, running(self._ended.wait(), name="end") as ended:
+            await asyncio.wait([done, ended], return_when=asyncio.FIRST_COMPLETED)
+            if done.done():
+                return done.result()
+        raise errors.shutting_down()
 
     async def _open(self, journey: Journey) -> Exchange | None:
         """The first replica's answer that is none of its own failures; None when the model has to be loaded first."""
@@ -173,9 +194,22 @@ class Dispatcher:
                 case Reject(error):
                     raise journey.failure or error
                 case _ if journey.tried and journey.failure:  # no other replica has it now
-                    raise journey.failure
+                    if not await self._is_gone(journey):
+                        raise journey.failure
+                    return None  # its next place is found as for any model that is loaded nowhere
                 case _:
                     return None
+
+    async def _is_gone(self, journey: Journey) -> bool:
+        """Whether the neuron that failed the call does not answer polls either. Then it counts as down from now on."""
+        replica = journey.replica
+        if replica is None or isinstance(journey.failure, NeuronAnswer):
+            return False
+        view = await self._poller.refresh(replica.node)
+        if view.healthy and not view.misses:
+            return False
+        self._breakers.trip(replica.node, replica.address)
+        return True
 
     async def _attempt(self, journey: Journey, replica: Serve) -> Exchange | None:
         """Send the call to one replica. None: route again, this one cannot serve it."""
@@ -189,13 +223,18 @@ class Dispatcher:
                 headers=self._headers(journey.call, replica),
                 body=journey.call.body,
                 head_timeout_s=self._head_timeout_s(journey.call),
+                connect_timeout_s=self._connect_timeout_s(journey, replica),
             )
+            self._breakers.answered(replica.node)
             if exchange.status < 400:
                 return exchange
             async with exchange:
                 body = await exchange.read_all(ERROR_LIMIT_BYTES, self._live.settings.idle_timeout_secs)
         except NetError as error:
+            if self._ended.is_set():
+                raise errors.shutting_down() from error
             self._failed(replica, error)
+            self._breakers.failed(replica.node, replica.address)
             if isinstance(error, IdleTimeout):  # it may have worked all the while: not twice
                 raise errors.upstream_stalled(error.seconds) from error
             journey.leave(errors.upstream_failed(f"node '{replica.node}' could not be reached or broke off"))
@@ -213,6 +252,14 @@ class Dispatcher:
         """The client's own, and what the neuron wants to see."""
         client = self._clients.get(replica.node)
         return [*call.headers, *client.credentials_for(replica.address)] if client else call.headers
+
+    def _connect_timeout_s(self, journey: Journey, replica: Serve) -> float | None:
+        """Soon elsewhere, if there is an elsewhere; else with all patience."""
+        servable = self._fleet.snapshot.servable.get(replica.model_id, ())
+        if len(servable) < 2:
+            return None
+        elsewhere = any(each.node != replica.node and each.node not in journey.tried for each in servable)
+        return QUICK_CONNECT_S if elsewhere else None
 
     def _head_timeout_s(self, call: Call) -> float:
         """A stream's head comes at once; any other answer comes when it is made, and may take as long as a load."""
@@ -270,11 +317,12 @@ class Dispatcher:
                 idle_timeout_s=self._live.settings.idle_timeout_secs,
             )
         except NetError as error:
-            self._failed(replica, error)
+            if not self._ended.is_set():
+                self._failed(replica, error)
             if not events:
                 sink.abort(error)  # the client must see that it is not whole
                 return
-            raise _broken(error) from error
+            raise errors.shutting_down() if self._ended.is_set() else _broken(error) from error
         else:
             if observation.failed:  # told by the neuron, in the stream: its model is not what the last poll said
                 self._metrics.failed(replica.model_id, replica.node)

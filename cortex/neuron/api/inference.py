@@ -28,6 +28,7 @@ from cortex.neuron.models.loading import Loaded
 from cortex.neuron.models.registry import Registry
 from cortex.neuron.models.slot import Slot
 from cortex.wire.errors import openai_event
+from cortex.wire.fleet import ModelStatus
 from cortex.wire.principal import Caller, caller_of
 from cortex.wire.sse import comment
 
@@ -133,6 +134,8 @@ class InferenceApi:
         """What the client hears of a broken engine: the cause, once the operating system has told it."""
         if isinstance(error, IdleTimeout):
             return errors.upstream_stalled(error.seconds)
+        if call.slot.status is ModelStatus.draining:  # its time was up
+            return call.slot.error or errors.shutting_down()
         cause = await call.slot.cause_of_death(DEATH_NOTICE_S)
         told = f": {cause}" if cause else ""
         return errors.upstream_failed(f"the engine of model '{call.slot.id}' broke off{told}", code="engine_failed")

@@ -1,0 +1,99 @@
+"""Neurons whose data plane fails get no requests until a probe of it is answered.
+
+The control plane may be well meanwhile: a neuron that answers polls and resets every request must not eat three attempts
+of each. Probes are ours alone: no client's request is risked to find out.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+
+from cortex.gateway.fleet.breaker import CLOSED, Breaker
+from cortex.gateway.fleet.client import NeuronClient
+from cortex.gateway.fleet.state import Fleet
+from cortex.net.address import Address
+from cortex.net.errors import NetError
+from cortex.net.pool import Pool
+from cortex.tasks import Tasks
+
+PROBE_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class Breakers:
+    """`failed` and `answered` are told by whoever sends requests. Only neurons in trouble are remembered."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        clients: Mapping[str, NeuronClient],
+        pool: Pool,
+        tasks: Tasks,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._fleet = fleet
+        self._clients = clients
+        self._pool = pool
+        self._tasks = tasks
+        self._clock = clock
+        self._breakers: dict[str, Breaker] = {}
+
+    def failed(self, node: str, address: Address) -> None:
+        """A request to `address` got no answer: no connection, a lost one, no HTTP, or silence."""
+        self._change(node, address, self._breakers.get(node, CLOSED).failed(self._clock()))
+
+    def trip(self, node: str, address: Address) -> None:
+        """Neither requests nor polls get there."""
+        self._change(node, address, self._breakers.get(node, CLOSED).tripped(self._clock()))
+
+    def _change(self, node: str, address: Address, breaker: Breaker) -> None:
+        was_open = self._breakers.get(node, CLOSED).is_open
+        self._breakers[node] = breaker
+        if breaker.is_open:
+            self._fleet.cut_off(node, now=True)
+        if breaker.is_open and not was_open:
+            log.warning("neuron '%s' gets no requests until a probe is answered", node)
+            self._tasks.start(f"probe {node}", self._probe(node, address))
+
+    def answered(self, node: str) -> None:
+        """A request was answered, whatever the answer."""
+        if node in self._breakers:
+            self._settle(node, CLOSED)
+
+    async def _probe(self, node: str, address: Address) -> None:
+        """Until it answers, or leaves the fleet."""
+        while (breaker := self._breakers.get(node, CLOSED)).retry_at is not None:
+            await self._fleet.changed.wait(max(0.0, breaker.retry_at - self._clock()))
+            if self._fleet.view(node) is None:
+                self._breakers.pop(node, None)
+                return
+            if self._clock() < breaker.retry_at:
+                continue
+            answered = await self._answers(node, address)
+            self._settle(node, self._breakers.get(node, CLOSED).probed(self._clock(), answered=answered))
+
+    async def _answers(self, node: str, address: Address) -> bool:
+        """Any HTTP answer will do: it is the way there that is in question."""
+        client = self._clients.get(node)
+        headers = client.credentials if client and client.address.host == address.host else ()
+        try:
+            async with await self._pool.open(
+                address, "GET", "/health", headers=headers, head_timeout_s=PROBE_S, connect_timeout_s=PROBE_S
+            ):
+                return True
+        except NetError as error:
+            log.debug("probe of '%s': %s", node, error)
+            return False
+
+    def _settle(self, node: str, breaker: Breaker) -> None:
+        was = self._breakers.get(node, CLOSED)
+        if breaker == CLOSED:
+            self._breakers.pop(node, None)
+        else:
+            self._breakers[node] = breaker
+        if was.is_open and not breaker.is_open:
+            self._fleet.cut_off(node, now=False)
+            log.info("neuron '%s' gets requests again", node)
