@@ -16,8 +16,9 @@ import functools
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
-from sanic import Request
+from sanic import Request, Sanic
 from sanic.response import HTTPResponse
 
 from cortex import web
@@ -83,14 +84,11 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         # parts
         showing = tls.showing(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
         pool = await held.enter_async_context(Pool())
-        clients = await held.enter_async_context(Clients(settings))
+        clients = await held.enter_async_context(Clients(config))
         tasks = Tasks("gateway")
         held.push_async_callback(tasks.aclose)
         fleet = Fleet(config.neurons, unhealthy_after=settings.unhealthy_after)
         live = Live(config, catalogue)
-        clients.check([settings.neuron_tls_ca])
-        for ref in config.trusted_neurons:
-            clients.add(ref)
         poller = Poller(
             fleet,
             clients,
@@ -175,11 +173,16 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             yield GatewayHandle(listen, metrics_listen, Reconfiguration(live, membership, app, showing))
         finally:
             # stop; the rest is closed by leaving the stack, last opened first
-            dispatcher.closing = True
-            if not await web.drained(app, live.settings.drain_secs):
-                log.warning("requests are still running after %g s and are ended", live.settings.drain_secs)
-                await dispatcher.end()
-                await web.drained(app, FAREWELL_S)
+            await _stop(app, dispatcher, live.settings.drain_secs)
+
+
+async def _stop(app: Sanic[Any, Any], dispatcher: Dispatcher, drain_s: float) -> None:
+    """Steps 1 to 3."""
+    dispatcher.closing = True
+    if not await web.drained(app, drain_s):
+        log.warning("requests are still running after %g s and are ended", drain_s)
+        await dispatcher.end()
+        await web.drained(app, FAREWELL_S)
 
 
 async def _metrics(metrics: Metrics, _request: Request) -> HTTPResponse:

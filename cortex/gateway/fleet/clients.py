@@ -12,7 +12,7 @@ from typing import Self
 
 import httpx
 
-from cortex.config.gateway import GatewaySection, NeuronRef
+from cortex.config.gateway import GatewayConfig, GatewaySection, NeuronRef
 from cortex.gateway.fleet.client import NeuronClient, NeuronError, new_http
 from cortex.net import tls
 
@@ -25,13 +25,17 @@ class NeuronGone(NeuronError, KeyError):  # noqa: N818  reads as what happened
 
 
 class Clients(Mapping[str, NeuronClient]):
-    """`async with Clients(settings) as clients`: they are closed together. Asking for one that is gone raises NeuronGone."""
+    """`async with Clients(config) as clients`: they are closed together. Asking for one that is gone raises NeuronGone."""
 
-    def __init__(self, settings: GatewaySection) -> None:
-        self._settings = settings
+    def __init__(self, config: GatewayConfig) -> None:
+        """The configured ones. Raises TlsError when an authority cannot be read."""
+        self._settings = config.gateway
         self._clients: dict[str, NeuronClient] = {}
         self._https: dict[Path | None, tuple[ssl.SSLContext | None, httpx.AsyncClient]] = {}  # by who is trusted
         self._held = AsyncExitStack()
+        self.check([config.gateway.neuron_tls_ca])
+        for ref in config.trusted_neurons:
+            self.add(ref)
 
     async def __aenter__(self) -> Self:
         return self
