@@ -9,7 +9,8 @@ It is right by itself: control plane, chat, streams, load jobs. A test makes it 
     load_gate                      loads wait for it; clear it to hold them
     load_failures                  model id → error object with which its load fails
 
-`asked` has every control-plane path, `sent` every inference request, `loads` and `unloads` what was asked for.
+`asked` has every control-plane path, `sent` every inference request, `counted` what was to be counted, `loads` and
+`unloads` what was asked for.
 """
 
 from __future__ import annotations
@@ -123,6 +124,8 @@ class FakeNeuron:
         self.loads: list[dict[str, Any]] = []
         self.unloads: list[dict[str, Any]] = []
         self.jobs: dict[str, FakeJob] = {}
+        self.tokens = 42  # of every prompt that is to be counted
+        self.counted: list[dict[str, Any]] = []
         self.gone = 0  # inference requests whose client left
         self._numbers = itertools.count(1)
         self._port = port
@@ -162,6 +165,7 @@ class FakeNeuron:
             web.route(app, method, path, self._controlled(handler))
         for path in ("chat/completions", "completions", "embeddings", "rerank"):
             web.route(app, "POST", f"/v1/{path}", self._inference)
+        web.route(app, "POST", "/v1/chat/completions/input_tokens", self._controlled(self._count))
         bound = await self._stack.enter_async_context(web.listening(app, Listen("127.0.0.1", self._port)))
         self._port = bound.port
 
@@ -191,6 +195,10 @@ class FakeNeuron:
         self.polls += 1
         everything = request.args.get("all") == "true"
         return web.json([entry for entry in self.models.values() if everything or entry["status"] == "loaded"])
+
+    async def _count(self, request: Request) -> HTTPResponse:
+        self.counted.append(orjson.loads(request.body))
+        return web.json({"input_tokens": self.tokens})
 
     async def _endpoint(self, _request: Request, model_id: str) -> HTTPResponse:
         if self._status(model_id) != "loaded":

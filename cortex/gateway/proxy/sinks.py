@@ -18,6 +18,7 @@ from cortex.gateway.proxy.dispatch import ClientSink
 from cortex.net.headers import Headers
 from cortex.net.keepalive import STREAM_HEAD
 from cortex.wire import sse
+from cortex.wire.chat.deltas import Broke, read
 
 WHOLE_LIMIT_BYTES = 64 * 1024 * 1024
 COMMENT_S = 0.5  # silence after which a comment is due, for whatever counts bytes; upstream comments come every second
@@ -107,7 +108,7 @@ class TranslatingSink:
         self._dialect = dialect
         self._headers = headers
         self._clock = clock
-        self._begun = self._cut = False
+        self._begun = False
         self._byte_at = self._event_at = clock()
 
     @property
@@ -121,8 +122,7 @@ class TranslatingSink:
     async def send(self, data: bytes) -> None:
         """Whole events. Raises the error that ended the answer when the model goes on all the same, so that it is stopped."""
         if self._dialect.over:
-            if self._dialect.error and not self._cut:
-                self._cut = True
+            if self._dialect.error and _goes_on(data):
                 raise self._dialect.error
             return
         if any(sse.data_of(data)):
@@ -154,6 +154,11 @@ class TranslatingSink:
         elif now - self._byte_at >= COMMENT_S:
             self._byte_at = now
             await self._client.send(_COMMENT)
+
+
+def _goes_on(events: bytes) -> bool:
+    """Whether they are more than an error of their own: the dispatcher's last event is one."""
+    return not isinstance(next(read(events), None), Broke | None)
 
 
 def _kept(headers: Headers) -> list[tuple[str, str]]:
