@@ -97,6 +97,7 @@ async def _start_gateway(
     config: GatewayConfig, settings: roles.Settings, neuron: Listen | None, stack: AsyncExitStack
 ) -> Part:
     from cortex.gateway import app
+    from cortex.gateway.keys.ledger.store import StoreError
 
     def configured(new: roles.Settings) -> GatewayConfig:
         found = new.gateway or config
@@ -105,7 +106,7 @@ async def _start_gateway(
     wanted = {"[gateway] listen": config.gateway.listen, "[gateway] metrics_listen": config.gateway.metrics_listen}
     try:
         handle = await stack.enter_async_context(app.running(configured(settings), settings.catalogue))
-    except (OSError, CortexError, TlsError) as error:
+    except (OSError, CortexError, TlsError, StoreError) as error:
         raise _cannot_start("gateway", error, wanted) from error
     change = handle.reconfiguration
     return Part(

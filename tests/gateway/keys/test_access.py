@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ REQUIRED = {"require_auth": True, "keys": KEYS}
 MODELS = {"org/m": "loaded", "org/other": "loaded", "org/small": "loaded"}
 ALIASES = {"aliases": {"tiny": "org/small", "big": "org/other"}}
 ASKING = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"]
+DIALECTS = ["/v1/chat/completions", "/v1/messages", "/v1/responses"]
 LOOKING = ["/v1/models", "/v1/models/org/m", "/version", "/status", "/jobs/1"]
 
 
@@ -131,6 +133,79 @@ def test_a_key_sees_and_uses_its_models_only():
             assert len(beast.sent) == 2
             client.headers = httpx.Headers(bearer(BOB))
             assert told(await client.chat("no/such")) == (404, "model_not_found")
+
+    asyncio.run(scenario())
+
+
+def in_its_dialect(response: httpx.Response, path: str) -> tuple[int, str]:
+    """Status and what a client of this dialect acts on; the body has the dialect's own shape."""
+    body = response.json()
+    if path != "/v1/messages":
+        assert body["error"].keys() >= {"message", "type", "code", "param"}
+        return response.status_code, body["error"]["code"]
+    assert (body["type"], body["error"].keys()) == ("error", {"type", "message"})
+    assert body["request_id"] == response.headers["request-id"]
+    return response.status_code, body["error"]["type"]
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+@pytest.mark.parametrize("stream", [False, True])
+def test_every_refusal_is_told_in_the_clients_dialect(path: str, stream: bool, tmp_path: Path):  # noqa: FBT001  a parameter
+    """401, 403 and both kinds of 429, before any stream has begun; Retry-After where waiting helps."""
+    rows: list[tuple[dict[str, Any], str, tuple[int, str], tuple[int, str], bool]] = [
+        ({}, "sk-unknown", (401, "invalid_api_key"), (401, "authentication_error"), False),
+        ({"models": ["org/other"]}, "k0", (403, "permission_denied"), (403, "permission_error"), False),
+        ({"hard_cap": 5}, "k0", (429, "insufficient_quota"), (429, "rate_limit_error"), False),
+        (
+            {"hard_cap": 20, "window": {"kind": "rolling", "seconds": 900}},
+            "k0",
+            (429, "rate_limit_exceeded"),
+            (429, "rate_limit_error"),
+            True,
+        ),
+        ({"requests_per_minute": 1}, "k0", (429, "rate_limit_exceeded"), (429, "rate_limit_error"), True),
+    ]
+    asked = {
+        "/v1/responses": {"input": "hi", "max_output_tokens": 6},
+    }.get(path, {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 6})
+
+    async def scenario():
+        for number, (key, shown, openai, anthropic, waits) in enumerate(rows):
+            keys: dict[str, Any] = {"require_auth": True, "keys": [{"key": "k0", "account_id": "a0", **key}]}
+            keys["database"] = str(tmp_path / f"{number}.sqlite")
+            async with FakeNeuron("beast", MODELS) as beast, gateway([beast], entitlements=keys) as client:
+                client.headers = httpx.Headers({"x-api-key": shown})
+                body = {"model": "org/m", "stream": stream, **asked}
+                if waits:
+                    assert (await client.post(path, json=body)).status_code == 200
+                before = len(beast.sent)
+                response = await client.post(path, json=body)
+                wanted = anthropic if path == "/v1/messages" else openai
+                assert in_its_dialect(response, path) == wanted, response.text
+                assert ("retry-after" in response.headers) is waits
+                assert len(beast.sent) == before
+
+    asyncio.run(scenario())
+
+
+def test_spending_is_counted_by_account_and_key():
+    """Also of a key without limits, in every dialect; nobody's requests are nobody's."""
+
+    async def scenario():
+        async with FakeNeuron("beast", MODELS) as beast, gateway([beast], entitlements={"keys": KEYS}) as client:
+            for headers in ({}, bearer(BOB), bearer(BOB)):
+                client.headers = httpx.Headers(headers)
+                assert (await client.chat()).status_code == 200
+            labels = '{account="bob",key="laptop"}'
+            assert await client.metric(f"cortex_spend_prompt_tokens_total{labels}") == 20
+            assert await client.metric(f"cortex_spend_completion_tokens_total{labels}") == 10
+            assert await client.metric(f"cortex_spend_tokens_total{labels}") == 30
+            asked = {"model": "org/m", "max_tokens": 6, "messages": [{"role": "user", "content": "hi"}]}
+            for path, body in (("/v1/messages", asked), ("/v1/responses", {"model": "org/m", "input": "hi"})):
+                assert (await client.post(path, json=body)).status_code == 200
+            assert await client.metric(f"cortex_spend_tokens_total{labels}") == 60
+            text = (await client.get(client.metrics_url)).text
+            assert text.count("cortex_spend_tokens_total{") == 1
 
     asyncio.run(scenario())
 
