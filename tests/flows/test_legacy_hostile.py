@@ -52,6 +52,7 @@ def test_no_prompt_ends_an_engine(legacy_dir, old_llama_dir, model):
                 assert answer.status_code in (200, 400), (name, answer.text)
                 if answer.status_code == 400:
                     assert answer.json()["error"]["code"] == "context_length_exceeded", (name, answer.text)
+            bad: object
             for bad in ([10**9], [-1], [2**40], [[0], [10**6]], [0, "a", None], [[[]]]):
                 refused = await _complete(neuron, model, bad)
                 assert (refused.status_code, refused.json()["error"]["param"]) == (400, "prompt"), bad
