@@ -107,10 +107,10 @@ class Response:
         self.status = self._parser.get_status_code()
         if 100 <= self.status < 200:
             return
-        self.head_done = True
         coding = self.header("transfer-encoding")
         if coding is not None and coding.lower() != "chunked":
             raise ProtocolError(f"transfer-encoding '{coding}' was not asked for")
+        self.head_done = True
         self.complete = self._bodiless
         self.keepalive = not self._bodiless and self._parser.should_keep_alive()
 
