@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from cortex.gateway.keys.policy import Limits
 from cortex.tasks import Tasks
 
 FILE = "entitlements.sqlite"
+log = logging.getLogger(__name__)
 
 
 class LedgerDesk:
@@ -46,7 +48,7 @@ class LedgerDesk:
 
     def settle(self, reservation: str, took: int) -> None:
         """Returns at once; it is done as soon as the ledger can be reached."""
-        self._thread.submit(self._clerk.settle, reservation, took)
+        self._thread.submit(self._clerk.settle, reservation, took).add_done_callback(_report)
 
     @contextlib.asynccontextmanager
     async def open(self, *, counting: bool) -> AsyncIterator[LedgerDesk]:
@@ -74,6 +76,12 @@ class LedgerDesk:
 
     async def _in_thread(self, work: Callable[[], None]) -> None:
         await asyncio.wrap_future(self._thread.submit(work))
+
+
+def _report(future: Future[None]) -> None:
+    """Nobody awaits a settlement; a mistake of ours in one must not be silent."""
+    if error := future.exception():
+        log.error("a settlement failed: %r", error, exc_info=error)
 
 
 def ledger_of(entitlements: EntitlementsSection) -> contextlib.AbstractAsyncContextManager[LedgerDesk]:
