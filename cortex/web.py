@@ -22,6 +22,7 @@ from pydantic import BaseModel, ValidationError
 from sanic import Request, Sanic
 from sanic.compat import Header
 from sanic.exceptions import MethodNotAllowed, NotFound, PayloadTooLarge, SanicException
+from sanic.http.http1 import Http
 from sanic.response import BaseHTTPResponse, HTTPResponse
 
 from cortex import errors
@@ -38,6 +39,7 @@ _numbers = itertools.count(1)
 ACCEPT_TURNS = (
     8  # turns of the event loop after which a connection that was accepted in the last moment is ours to close
 )
+HEADER_LIMIT_BYTES = 32 * 1024  # agents send some KiB of what they are
 NO_LIMIT_S = 1e9  # Sanic's own clocks are off: an answer may take hours, and idle time-outs are ours
 
 
@@ -62,6 +64,7 @@ def new_app(role: str, *, max_body_bytes: int) -> Sanic[Any, Any]:
             "KEEP_ALIVE_TIMEOUT": 75.0,
         }
     )
+    Http.HEADER_MAX_SIZE = HEADER_LIMIT_BYTES  # one for all applications: the least body limit of any would hold
     app.error_handler.add(Exception, _on_exception)
     app.ctx.in_flight = 0
     return app
@@ -125,7 +128,7 @@ def as_cortex_error(request: Request | None, error: Exception, request_id: str) 
     if isinstance(error, CortexError):
         return error
     if isinstance(error, PayloadTooLarge) and request is not None:
-        return errors.body_too_large(request.app.config.REQUEST_MAX_SIZE)
+        return _too_large(error, request.app.config.REQUEST_MAX_SIZE)
     if isinstance(error, NotFound):
         return errors.not_found(f"there is no {where}")
     if isinstance(error, MethodNotAllowed):
@@ -134,6 +137,13 @@ def as_cortex_error(request: Request | None, error: Exception, request_id: str) 
         return errors.invalid_request(f"{where}: {error}", status=error.status_code)
     log.error("%s failed", where, exc_info=error, extra={"fields": {"id": request_id}})
     return errors.internal()
+
+
+def _too_large(error: PayloadTooLarge, max_body_bytes: int) -> CortexError:
+    if "header" not in str(error):
+        return errors.body_too_large(max_body_bytes)
+    what = f"the headers of this request are larger than the {HEADER_LIMIT_BYTES} bytes accepted here"
+    return errors.invalid_request(what, code="headers_too_large", status=431)
 
 
 # ---- bodies

@@ -51,6 +51,20 @@ def test_an_unexpected_exception_says_nothing_about_the_inside(caplog):
     assert "secret inside" in caplog.text
 
 
+def test_headers_of_some_kilobytes_are_taken_whatever_else_listens():
+    """Agents say much about themselves; an application with a small body limit in the same process changes nothing."""
+
+    async def handler(_request, name):
+        return web.json({"name": name})
+
+    for size, status in ((20_000, 200), (40_000, 431)):
+        app = _app(handler, "GET")
+        _app()  # the last application's limit must not hold for the others
+        answer = asyncio.run(_call(app, "GET", "/x/y", headers={"x-said": "a" * size}))
+        assert answer.status_code == status
+    assert answer.json()["error"]["code"] == "headers_too_large"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code"),
     [
