@@ -50,6 +50,7 @@ def build(flavour: Flavour, output: Path, *, engine_wheel: Path | None, jobs: in
     counts = nuitka.compiled_modules(shop)
     say(f"   {nuitka.c_files(shop)} C files: " + ", ".join(f"{package} {count}" for package, count in counts))
     environment.add_legacy_library(shop, program)
+    environment.add_versions(shop, program)
     say("③ trimming: " + ", ".join(trim.trim(program)))
     say("④ what of glibc it needs beyond " + linkage.text(GLIBC))
     for line in linkage.describe(program, GLIBC):

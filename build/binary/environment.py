@@ -106,9 +106,16 @@ def add_legacy_library(shop: Workshop, program: Path) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(library, place)
     (target / "__init__.py").touch()
-    for facts in shop.packages.glob(f"{LEGACY}-*.dist-info/METADATA"):
-        (program / facts.parent.name).mkdir(exist_ok=True)
-        shutil.copyfile(facts, program / facts.parent.name / facts.name)
+
+
+def add_versions(shop: Workshop, program: Path) -> None:
+    """Name and version of every package, where importlib.metadata looks: some ask for their own at import, we for engines'."""
+    for metadata in shop.packages.glob("*.dist-info/METADATA"):
+        head = metadata.read_text().partition("\n\n")[0].splitlines()
+        told = [line for line in head if line.startswith(("Metadata-Version:", "Name:", "Version:"))]
+        folder = program / metadata.parent.name
+        folder.mkdir(exist_ok=True)
+        (folder / metadata.name).write_text("\n".join(told) + "\n")
 
 
 def copy_sources(shop: Workshop) -> None:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from binary.environment import ENGINE, Workshop
+from binary.environment import Workshop
 
 PROGRAM = "cortex"
 PLUGIN = Path(__file__).with_name("nuitka_plugin.py")
@@ -16,7 +16,6 @@ FLAGS = (
     "--mode=standalone",  # a folder that needs no Python; launcher.c makes one file of it, and says why not Nuitka's own
     f"--output-filename={PROGRAM}",
     "--include-package-data=tracerite",  # Sanic imports it, and it reads its script and style at import
-    f"--include-distribution-metadata={ENGINE}",  # the neuron asks for its version without importing 26 MB
     f"--user-plugin={PLUGIN}",  # which packages stay bytecode, and an older function for older systems
     "--python-flag=-P",  # a module in the caller's folder must not be taken for one of ours
     "--python-flag=no_asserts",  # ours hold none, and those of libraries are theirs to test

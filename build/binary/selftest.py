@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -103,8 +104,13 @@ def neuron_and_gateway(
     )
     with role(command, "neuron", home) as neuron, role(command, "gateway", home) as gateway:
         url = f"http://127.0.0.1:{port}"
-        until(lambda: healthy(f"http://127.0.0.1:{neuron_port}"), "the neuron answers", neuron)
-        until(lambda: healthy(url), "the gateway answers", gateway)
+        until(lambda: answered(f"http://127.0.0.1:{neuron_port}", "/health"), "the neuron answers", neuron)
+        until(lambda: answered(url, "/health"), "the gateway answers", gateway)
+        until(
+            lambda: MODEL.encode() in (answered(url, "/v1/models") or b""),
+            "the gateway knows the neuron's model",
+            gateway,
+        )
         yield neuron, gateway, url
 
 
@@ -127,7 +133,11 @@ def streamed(url: str) -> str:
     ask = urllib.request.Request(
         f"{url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(ask, timeout=WAIT_S) as answer:
+    try:
+        answer = urllib.request.urlopen(ask, timeout=WAIT_S)
+    except urllib.error.HTTPError as error:
+        raise NotSo(f"a streamed answer: HTTP {error.code} {error.read().decode()}") from error
+    with answer:
         events = [line.removeprefix(b"data: ").strip() for line in answer if line.startswith(b"data: ")]
     if not events or events.pop() != b"[DONE]":
         raise NotSo("the stream does not end with [DONE]")
@@ -162,12 +172,13 @@ def write_model(path: Path) -> None:
     write_scripted_model(path)
 
 
-def healthy(url: str) -> bool:
+def answered(url: str, path: str) -> bytes | None:
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"{url}{path}", timeout=5) as answer:
+            body: bytes = answer.read()
+            return body
     except OSError:
-        return False
+        return None
 
 
 def free_ports(count: int) -> list[int]:
