@@ -82,17 +82,18 @@ class Profile(LoadSettings, Section):
 
     def load_request(self, *, devices: tuple[int, ...] | None = None) -> LoadRequest:
         """What the gateway asks a neuron for. Several devices mean tensor parallelism over them, as in the first generation."""
+        if devices is None:
+            return self._load_request
+        parallel = len(devices) if len(devices) > 1 else None
+        return self._load_request.model_copy(
+            update={"devices": devices, "devices_required": True, "tensor_parallel": parallel}
+        )
+
+    @cached_property
+    def _load_request(self) -> LoadRequest:
         settings = self.model_dump(include=set(LoadSettings.model_fields), exclude_none=True)
         return LoadRequest(
-            model_id=self.id,
-            harness=self.harness,
-            quant=self.quant,
-            source=self.source,
-            devices=devices,
-            devices_required=devices is not None,
-            tensor_parallel=len(devices) if devices and len(devices) > 1 else None,
-            wait=False,
-            **settings,
+            model_id=self.id, harness=self.harness, quant=self.quant, source=self.source, wait=False, **settings
         )
 
 

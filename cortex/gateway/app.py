@@ -119,7 +119,6 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         reading = TokensApi(tokens, names)
         models = ModelsApi(fleet, live)
         status = StatusApi(fleet, clients, membership, live, await asyncio.to_thread(version_info))
-        plan = PlanApi(router)
         admin = AdminApi(fleet, lifecycle, loads, live)
         nodes = NodesApi(fleet, clients, poller)
         joining = JoiningApi(membership, live)
@@ -147,7 +146,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             ("HEAD", "/health", status.health),
             ("GET", "/version", status.version),
             ("GET", "/status", status.status),
-            ("GET", "/plan", plan.plan),
+            ("GET", "/plan", PlanApi(router).plan),
             ("GET", "/jobs/<job_id:str>", status.job),
             ("POST", "/models/load", admin.load),
             ("POST", "/models/unload", admin.unload),

@@ -6,6 +6,7 @@ responses.py  OpenAI: /v1/responses, translated
 translated.py   what both have in common
 tokens.py     tokenize, detokenize, apply-template, input_tokens
 models.py     /v1/models: everything that the fleet serves or could serve
+listing.py    its entries, made anew where something has changed
 plan.py       what would happen to a request, and why
 status.py     health, version, the fleet in full, jobs
 admin.py      loads and unloads by hand

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -35,6 +37,7 @@ _DISCOVERY = TypeAdapter(Discovery)
 _HEALTH = TypeAdapter(Health)
 _MODELS = TypeAdapter(tuple[ModelEntry, ...])
 _JOB = TypeAdapter(Job)
+_PERHAPS_HUGE = re.compile(rb"\d{19}|\d[eE]")  # what a number beyond 64 bits looks like
 
 
 class NeuronError(Exception):
@@ -113,6 +116,7 @@ class NeuronClient:
         self._endpoint = ref.endpoint
         self._http = http
         self._elsewhere = elsewhere
+        self._models: tuple[bytes, tuple[ModelEntry, ...]] | None = None
 
     def __repr__(self) -> str:
         return f"<NeuronClient {self.name} at {self._endpoint}>"
@@ -131,7 +135,11 @@ class NeuronClient:
 
     async def models(self) -> tuple[ModelEntry, ...]:
         """Everything that the neuron has, also only on disk. The first generation ignores the query and tells what is loaded."""
-        return await self._get("/models?all=true", _MODELS)
+        body = await self._body("/models?all=true")
+        digest = blake2b(body, digest_size=16).digest()
+        if self._models is None or self._models[0] != digest:  # mostly it is the last answer again
+            self._models = digest, self._value(_MODELS, body)
+        return self._models[1]
 
     async def inference_address(self, model_id: str) -> Address:
         """Where a loaded model's inference goes, as this gateway reaches it."""
@@ -172,14 +180,20 @@ class NeuronClient:
     # ---- the wire
 
     async def _get(self, path: str, kind: TypeAdapter[T]) -> T:
+        return self._value(kind, await self._body(path))
+
+    async def _body(self, path: str) -> bytes:
         status, body = await self._call("GET", path, b"", self.timeout_s)
-        with _translated(self.name):
-            if status >= 300:
+        if status >= 300:
+            with _translated(self.name):
                 raise NeuronRefusal(self.name, refusal(status, body))
+        return body
+
+    def _value(self, kind: TypeAdapter[T], body: bytes) -> T:
+        with _translated(self.name):
             value = kind.validate_json(body)
-            orjson.dumps(
-                kind.dump_python(value, mode="json")
-            )  # numbers beyond 64 bits end here, and in no answer of ours
+            if _PERHAPS_HUGE.search(body):
+                orjson.dumps(kind.dump_python(value, mode="json"))  # such numbers end here, and in no answer of ours
             return value
 
     async def _ask(

@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from cortex.gateway.routing.types import Device, Node, Replica
-from cortex.net.address import Address
 from cortex.wire.fleet import ModelEntry, ModelStatus
 
 if TYPE_CHECKING:
@@ -30,31 +29,41 @@ def node_of(view: NeuronView, was: NeuronView | None, known: Node | None) -> Nod
         others={model_id: load for model_id, load in view.others_load.items() if load},
         last_used=_last_used(view),
         clock_ahead=_clock_ahead(view),
+        draining=view.healthy and not view.ready,
     )
 
 
 def _models(view: NeuronView, was: NeuronView | None, known: Node | None) -> Mapping[str, Replica]:
-    before = known.models if known else {}
-    if was and known and was.models is view.models and was.addresses is view.addresses:
+    if was is None or known is None:
+        return MappingProxyType({entry.id: _replica(view, entry, None) for entry in view.models.values()})
+    before = known.models
+    if was.models is view.models and was.addresses is view.addresses:
         return before
-    now: dict[str, Replica] = {}
-    for entry in view.models.values():
-        old = before.get(entry.id)
-        new = _replica(view.name, entry, view.addresses.get(entry.id), old)
-        now[entry.id] = old if old is not None and old == new else new
+    now = {
+        model_id: before[model_id]
+        if was.models.get(model_id) is entry and was.addresses.get(model_id) is view.addresses.get(model_id)
+        else _renewed(view, entry, before.get(model_id))
+        for model_id, entry in view.models.items()
+    }
     same = len(now) == len(before) and all(before.get(model_id) is each for model_id, each in now.items())
     return before if same else MappingProxyType(now)
 
 
-def _replica(node: str, entry: ModelEntry, address: Address | None, old: Replica | None) -> Replica:
+def _renewed(view: NeuronView, entry: ModelEntry, old: Replica | None) -> Replica:
+    """Most of what changes (when it was used last) is no matter of the replica."""
+    new = _replica(view, entry, old)
+    return old if old is not None and old == new else new
+
+
+def _replica(view: NeuronView, entry: ModelEntry, old: Replica | None) -> Replica:
     """What a neuron does not tell of a model in memory is as it was told when it was on disk."""
-    known = old or Replica(node, entry.id, entry.status)
+    known = old or Replica(view.name, entry.id, entry.status)
     size_mb = None if entry.size_bytes is None else entry.size_bytes // MIB
     return Replica(
-        node=node,
+        node=view.name,
         model_id=entry.id,
         status=entry.status,
-        address=address,
+        address=view.addresses.get(entry.id),
         job_id=entry.job_id,
         devices=entry.devices,
         held_mb=entry.vram_used_mb if entry.vram_used_mb is not None else _promised(entry),
@@ -65,6 +74,8 @@ def _replica(node: str, entry: ModelEntry, address: Address | None, old: Replica
         quant=_first(entry.quant, known.quant),
         size_mb=_first(size_mb, known.size_mb),
         ttl=entry.ttl,
+        context=(entry.limit.context if entry.limit else None) or entry.context_length,
+        capabilities=entry.capabilities,
     )
 
 

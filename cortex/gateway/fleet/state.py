@@ -125,8 +125,8 @@ class Fleet:
                 last_poll=self._clock(),
                 discovery=discovery or old.discovery,
                 health=health or old.health,
-                models=_same_if_equal(old.models, {entry.id: entry for entry in models}),
-                addresses=_same_if_equal(old.addresses, dict(addresses)),
+                models=_merged(old.models, {entry.id: entry for entry in models}),
+                addresses=_merged(old.addresses, addresses),
                 others_load=self._others_load(name, health) if health else old.others_load,
             )
         )
@@ -172,6 +172,12 @@ class Fleet:
                 self.changed.tell()
 
 
-def _same_if_equal(old: Mapping[str, T], new: dict[str, T]) -> Mapping[str, T]:
-    """What did not change stays the same object, by which others see it at once."""
-    return old if old == new else MappingProxyType(new)
+def _merged(old: Mapping[str, T], new: Mapping[str, T]) -> Mapping[str, T]:
+    """What is new, with the very objects that were there before wherever nothing has changed: others see at once what has."""
+    merged = {key: _kept(old.get(key), value) for key, value in new.items()}
+    same = len(merged) == len(old) and all(old.get(key) is value for key, value in merged.items())
+    return old if same else MappingProxyType(merged)
+
+
+def _kept(old: T | None, new: T) -> T:
+    return old if old is not None and (old is new or old == new) else new

@@ -12,10 +12,8 @@ from dataclasses import dataclass, field
 from cortex.config.catalogue import Catalogue
 from cortex.gateway.routing.decisions import Victim
 from cortex.gateway.routing.fit import HOST, Strategy, Tenant
-from cortex.gateway.routing.types import COMING, InFlight, Node, Replica
+from cortex.gateway.routing.types import BOUNDLESS, COMING, InFlight, Node, Replica
 from cortex.wire.fleet import ModelStatus
-
-SURELY_ENOUGH = 1 << 40  # MiB: what a model that is still on its way will hold is told when it has come
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,8 @@ def _is_idle(node: Node, replica: Replica, now: Circumstances) -> bool:
 
 def _tenant(node: Node, replica: Replica, catalogue: Catalogue) -> Tenant:
     held = held_mb(replica, catalogue)
-    frees = SURELY_ENOUGH if held is None and replica.status in COMING else held or 0
+    # What a model that is still on its way will hold is told when it has come.
+    frees = BOUNDLESS if held is None and replica.status in COMING else held or 0
     devices = replica.devices or (HOST,)
     victim = Victim(replica.model_id, held, node.last_used.get(replica.model_id), catalogue.priority(replica.model_id))
     return Tenant(victim, dict.fromkeys(devices, frees // len(devices)))

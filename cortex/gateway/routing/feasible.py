@@ -51,14 +51,21 @@ def has_file(node: Node, profile: Profile) -> bool:
     return any(is_file_of(replica, profile.id, profile) for replica in node.models.values())
 
 
-def file_names(model_id: str, profile: Profile | None, fleet: FleetSnapshot) -> tuple[str, ...]:
-    """The ids under which neurons list the model's file: its own first."""
+def files_of(model_id: str, profile: Profile | None, fleet: FleetSnapshot) -> dict[str, Replica]:
+    """By node: the model's file. Without a profile it is listed as itself, with one also as the variant that it asks for."""
     known = fleet.known.get(family(_source(model_id, profile)), ())
     kinds = {(replica.model_id, replica.quant): replica for replica in known}
-    found = {name for (name, _), replica in kinds.items() if is_file_of(replica, model_id, profile)}
+    names = {kind for kind, replica in kinds.items() if is_file_of(replica, model_id, profile)}
     if profile is None:
-        found &= {model_id}
-    return (model_id, *sorted(found - {model_id})) if model_id in found else tuple(sorted(found))
+        names = {kind for kind in names if kind[0] == model_id}
+    files = {replica.node: replica for replica in known if (replica.model_id, replica.quant) in names}
+    if len({name for name, _ in names}) > 1:  # several variants on one node: itself is what is meant
+        files |= {
+            replica.node: replica
+            for replica in known
+            if replica.model_id == model_id and (replica.model_id, replica.quant) in names
+        }
+    return files
 
 
 def is_file_of(replica: Replica, model_id: str, profile: Profile | None) -> bool:

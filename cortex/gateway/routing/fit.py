@@ -79,10 +79,7 @@ def fit(
 
     `everybody`: all tenants are to leave, because a load failed though it should have fitted.
     """
-
-    def place(leaving: Iterable[Tenant]) -> tuple[int, ...] | None:
-        return _devices(_freed(free, leaving), parts, need_mb)
-
+    place = _placing(free, parts, need_mb)
     leaving: Sequence[Tenant] | None = () if place(()) is not None else None
     if everybody:
         leaving = tenants
@@ -97,6 +94,22 @@ def fit(
         free_mb=sum(known) if len(known) == len(before) else None,
         victims=tuple(tenant.victim for tenant in leaving),
     )
+
+
+def _placing(
+    free: Mapping[int, int | None], parts: Sequence[float], need_mb: int | None
+) -> Callable[[Iterable[Tenant]], tuple[int, ...] | None]:
+    """From who leaves to the devices on which the model then fits."""
+    if len(free) > 1 or len(parts) > 1:
+        return lambda leaving: _devices(_freed(free, leaving), parts, need_mb)
+    ((only, has),) = free.items()  # most hosts are so, and vast fleets have many of them
+
+    def place(leaving: Iterable[Tenant]) -> tuple[int, ...] | None:
+        if has is None or need_mb is None or has + sum(tenant.frees.get(only, 0) for tenant in leaving) >= need_mb:
+            return (only,)
+        return None
+
+    return place
 
 
 def _freed(free: Mapping[int, int | None], leaving: Iterable[Tenant]) -> dict[int, int | None]:

@@ -10,22 +10,22 @@ A neuron judges a load itself and with fresher numbers; what is decided here is 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
 from cortex.config.catalogue import Catalogue, Profile
 from cortex.gateway.routing.decisions import Candidate
 from cortex.gateway.routing.eviction import Circumstances, tenants
-from cortex.gateway.routing.feasible import fetchable, file_names, obstacle
+from cortex.gateway.routing.feasible import fetchable, files_of, obstacle
 from cortex.gateway.routing.fit import Fit, Tenant, cost, fit, gpus_wanted, memory_of, shares
-from cortex.gateway.routing.need import Attempt, attempts, need
-from cortex.gateway.routing.snapshot import FleetSnapshot
+from cortex.gateway.routing.need import Attempt, Need, attempts, need
+from cortex.gateway.routing.snapshot import FleetSnapshot, freedom
 from cortex.gateway.routing.types import UNKNOWN, Node, Replica
 from cortex.wire.fleet import LoadRequest, ModelStatus
 
 ENOUGH = 8  # candidates: who is left after so many failures is found by deciding again
-LOOKED_AT = 32  # nodes that are weighed against one another, with the file and without; more only in vast fleets
+LOOKED_AT = 16  # nodes that are weighed against one another, with the file and without; more only in vast fleets
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +39,27 @@ class Search:
     avoid: Collection[str] = ()
     patient: bool = False
     profile: Profile | None = field(init=False)
-    names: tuple[str, ...] = field(init=False)
-    files: tuple[Replica, ...] = field(init=False)
+    files: Mapping[str, Replica] = field(init=False)
+    some_files: tuple[Replica, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         profile = self.catalogue.profile(self.model_id)
-        names = file_names(self.model_id, profile, self.fleet)
-        files = (file for node in self.fleet.freest if (file := _file(node, names)))
+        files = files_of(self.model_id, profile, self.fleet)
         object.__setattr__(self, "profile", profile)
-        object.__setattr__(self, "names", names)
-        object.__setattr__(self, "files", tuple(islice(files, ENOUGH)))
+        object.__setattr__(self, "files", files)
+        object.__setattr__(self, "some_files", tuple(islice(files.values(), ENOUGH)))
 
-    def file_on(self, node: Node) -> Replica | None:
-        return _file(node, self.names)
+    def need_on(self, node: Node | None, counted: int | None = None) -> Need:
+        """What the model takes on a node; on any node that has no file of it."""
+        file = self.files.get(node.name) if node else None
+        told = self.now.told.get(node.name) if node else None
+        return need(self.profile, file, self.some_files, counted, told)
 
 
 def candidates(search: Search) -> tuple[Candidate, ...]:
     """The ready neurons that may load the model, best first; no more than `ENOUGH`."""
+    if not search.files and not _may_be_fetched(search):
+        return ()
     for attempt in attempts(search.profile):
         if found := list(_found(search, attempt)):
             return tuple(sorted(found, key=lambda each: _rank(search, each))[:ENOUGH])
@@ -70,16 +74,12 @@ def best_on(search: Search, node: Node) -> Candidate | None:
 
 def size_mb(search: Search) -> int:
     """Of the model's file, MiB; 0 when nobody has told."""
-    return max((file.size_mb or 0 for file in search.files), default=0)
+    return max((file.size_mb or 0 for file in search.some_files), default=0)
 
 
 def _found(search: Search, attempt: Attempt) -> Iterator[Candidate]:
-    order: Iterable[Node] = search.fleet.freest
-    if attempt.evicting:
-        order = sorted(order, key=lambda node: (-node.room_mb, node.name))
-    for with_file in (True, False):
-        hosts = islice(_hosts(search, order, with_file=with_file), LOOKED_AT)
-        able = (_candidate(search, node, attempt) for node in hosts)
+    for hosts in (_with_file(search), _without_file(search, attempt)):
+        able = (_candidate(search, node, attempt) for node in islice(hosts, LOOKED_AT))
         yield from islice((each for each in able if each), LOOKED_AT if attempt.evicting else ENOUGH)
 
 
@@ -91,25 +91,40 @@ def _rank(search: Search, candidate: Candidate) -> tuple[object, ...]:
     return failed, not candidate.has_file, eviction, -free, candidate.node
 
 
-def _hosts(search: Search, order: Iterable[Node], *, with_file: bool) -> Iterator[Node]:
-    """Feasible ready neurons, those on whose disk the model is or those that would have to fetch it."""
-    if not with_file and (search.profile is None or not fetchable(search.profile)):
+def _with_file(search: Search) -> Iterator[Node]:
+    """The freest nodes on whose disk the model is."""
+    files, fleet = search.files, search.fleet
+    if len(files) * 4 < len(fleet.freest):
+        nodes: Iterable[Node] = sorted((fleet.by_name[name] for name in files), key=freedom)
+    else:
+        nodes = (node for node in fleet.freest if node.name in files)
+    return (node for node in nodes if _is_open(search, node))
+
+
+def _without_file(search: Search, attempt: Attempt) -> Iterator[Node]:
+    """The freest nodes that would have to fetch it; a cheap look first, because it is at everybody."""
+    if not _may_be_fetched(search):
         return
     size = size_mb(search)
-    for node in order:
-        if not node.ready or (search.file_on(node) is not None) is not with_file:
+    least = -1 if search.now.told else search.need_on(None, attempt.counted).mb or -1
+    alone = gpus_wanted(search.profile) < 2 and not (search.profile and search.profile.gpu_layers == 0)
+    for node in search.fleet.freest:
+        room = node.room_mb if attempt.evicting or not alone else node.free_mb
+        if (room < least and room != UNKNOWN) or node.name in search.files or not _is_open(search, node):
             continue
-        if node.name in search.avoid or node.name in search.now.failed_on:
-            continue
-        if search.profile is not None and obstacle(node, search.profile) is not None:
-            continue
-        if with_file or node.disk_free_mb is None or node.disk_free_mb > size:
+        if node.disk_free_mb is None or node.disk_free_mb > size:
             yield node
 
 
-def _file(node: Node, names: tuple[str, ...]) -> Replica | None:
-    models = node.models
-    return next((models[name] for name in names if name in models), None)
+def _may_be_fetched(search: Search) -> bool:
+    """Only the catalogue may make a neuron fetch something."""
+    return search.profile is not None and fetchable(search.profile)
+
+
+def _is_open(search: Search, node: Node) -> bool:
+    if not node.ready or node.name in search.avoid or node.name in search.now.failed_on:
+        return False
+    return search.profile is None or obstacle(node, search.profile) is None
 
 
 # ---- one node
@@ -121,8 +136,7 @@ def _candidate(search: Search, node: Node, attempt: Attempt) -> Candidate | None
         return None
     if node.name in search.now.too_much and (attempt.context or math.inf) >= search.now.too_much[node.name]:
         return None
-    file, told = search.file_on(node), search.now.told.get(node.name)
-    wanted = need(search.profile, file, search.files, attempt.counted, told)
+    wanted = search.need_on(node, attempt.counted)
     leaving = _tenants(search, node) if attempt.evicting else []
     found = fit(
         memory_of(node, search.profile),
@@ -138,7 +152,7 @@ def _candidate(search: Search, node: Node, attempt: Attempt) -> Candidate | None
         node=node.name,
         request=_request(search, found, attempt),
         victims=found.victims,
-        has_file=file is not None,
+        has_file=node.name in search.files,
         need_mb=wanted.mb,
         need_from=wanted.source,
         free_mb=found.free_mb,

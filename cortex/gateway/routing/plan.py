@@ -8,7 +8,6 @@ from cortex.config.catalogue import Catalogue
 from cortex.gateway.routing.decisions import Candidate, Decision, Place, Queue, Reject, Serve, Wait
 from cortex.gateway.routing.eviction import Circumstances, held_mb, is_busy
 from cortex.gateway.routing.feasible import fetchable, obstacle
-from cortex.gateway.routing.need import need
 from cortex.gateway.routing.placement import Search, best_on, size_mb
 from cortex.gateway.routing.route import route
 from cortex.gateway.routing.snapshot import FleetSnapshot
@@ -59,7 +58,7 @@ def _node(search: Search, node: Node) -> dict[str, Any]:
     reason = _outside_memory(search, node)
     if reason is None and (candidate := best_on(search, node)):
         return told | {"candidate": True} | _candidate(candidate)
-    wanted = need(search.profile, search.file_on(node), search.files)
+    wanted = search.need_on(node)
     return (
         told | {"why": reason or _no_room(search, node, wanted.mb)} | _numbers(wanted.mb, wanted.source, node.free_mb)
     )
@@ -94,7 +93,7 @@ def _outside_memory(search: Search, node: Node) -> str | None:
         return "it is down, or takes nothing new"
     if search.profile and (reason := obstacle(node, search.profile)):
         return reason
-    if search.file_on(node) is not None:
+    if node.name in search.files:
         return None
     if search.profile is None or not fetchable(search.profile):
         return "the model is not on its disk, and no profile says where it could be fetched"

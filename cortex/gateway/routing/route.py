@@ -10,17 +10,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from cortex import errors
-from cortex.config.catalogue import Catalogue
+from cortex.config.catalogue import Catalogue, Profile
 from cortex.errors import CortexError
 from cortex.gateway.routing.decisions import Candidate, Decision, Place, Queue, Reject, Serve, Wait
 from cortex.gateway.routing.eviction import Circumstances, held_mb, is_busy
 from cortex.gateway.routing.feasible import feasible
-from cortex.gateway.routing.need import attempts, need
+from cortex.gateway.routing.need import attempts
 from cortex.gateway.routing.placement import Search, candidates
-from cortex.gateway.routing.snapshot import FleetSnapshot
+from cortex.gateway.routing.snapshot import FleetSnapshot, family
 from cortex.gateway.routing.types import COMING, Node, Replica
 from cortex.wire.fleet import ModelStatus
 
@@ -127,15 +127,14 @@ def _residents(node: Node, catalogue: Catalogue, now: Circumstances) -> list[dic
 def why_not(model_id: str, catalogue: Catalogue, fleet: FleetSnapshot) -> CortexError:
     """The error for a model that is on no ready neuron and may be placed on none."""
     profile = catalogue.profile(model_id)
-    if not any(node.ready for node in fleet.nodes):
+    if not any(node.ready for node in fleet.freest):
         return errors.unavailable("no healthy nodes available", retry_after=BUSY_RETRY_S)
-    able = [node for node in fleet.nodes if feasible(node, model_id, profile)]
-    if up := [node for node in able if node.ready]:
+    by_room = sorted(_perhaps(model_id, profile, fleet), key=lambda node: (-node.room_mb, node.name))
+    if up := next((node for node in by_room if node.ready and feasible(node, model_id, profile)), None):
         return _no_room(model_id, catalogue, fleet, up)
-    if able:
-        names = ", ".join(node.name for node in able)
+    if down := sorted(node.name for node in by_room if not node.ready and feasible(node, model_id, profile)):
         return errors.unavailable(
-            f"model '{model_id}' can only be served by {names}, which is down", retry_after=DOWN_RETRY_S
+            f"model '{model_id}' can only be served by {', '.join(down)}, which is down", retry_after=DOWN_RETRY_S
         )
     if profile is not None:
         return errors.model_not_found(
@@ -144,11 +143,17 @@ def why_not(model_id: str, catalogue: Catalogue, fleet: FleetSnapshot) -> Cortex
     return errors.model_not_found(model_id)
 
 
-def _no_room(model_id: str, catalogue: Catalogue, fleet: FleetSnapshot, up: list[Node]) -> CortexError:
+def _perhaps(model_id: str, profile: Profile | None, fleet: FleetSnapshot) -> Iterable[Node]:
+    """The nodes that are worth a look: what has no profile runs only where it is listed."""
+    if profile is not None:
+        return fleet.freest
+    return [fleet.by_name[replica.node] for replica in fleet.known.get(family(model_id), ())]
+
+
+def _no_room(model_id: str, catalogue: Catalogue, fleet: FleetSnapshot, best: Node) -> CortexError:
     """Feasible and up, and still nowhere: with the numbers of the node that comes nearest."""
-    best = max(up, key=lambda node: node.room_mb)
     profile, search = catalogue.profile(model_id), Search(model_id, catalogue, fleet, Circumstances())
-    least = need(profile, search.file_on(best), search.files, attempts(profile)[-1].counted)
+    least = search.need_on(best, attempts(profile)[-1].counted)
     return errors.insufficient_vram(
         f"no node has room for model '{model_id}': it needs {least.mb} MiB, {best.name} has {max(0, best.free_mb)} MiB free, "
         "and what is loaded there may not leave for it",

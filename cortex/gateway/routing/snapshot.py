@@ -85,13 +85,13 @@ class FleetSnapshot:
         ]
 
 
-def _freedom(node: Node) -> tuple[int, str]:
+def freedom(node: Node) -> tuple[int, str]:
     return -node.free_mb, node.name
 
 
 def _reordered(freest: tuple[Node, ...], old: Node | None, node: Node) -> tuple[Node, ...]:
     order = [each for each in freest if each is not old]
-    insort(order, node, key=_freedom)
+    insort(order, node, key=freedom)
     return tuple(order)
 
 

@@ -11,6 +11,7 @@ from cortex.wire.fleet import ModelStatus
 # A model in these states becomes servable by itself: whoever asks for it waits.
 COMING = frozenset({ModelStatus.fetching, ModelStatus.loading, ModelStatus.recovering, ModelStatus.reloading})
 _IN_MEMORY = COMING | {ModelStatus.loaded, ModelStatus.draining}
+BOUNDLESS = 1 << 40  # MiB: more than anybody has, where nobody has told how much it is
 UNKNOWN = -1  # an order must be total: what is not told comes last
 
 InFlight = Mapping[tuple[str, str], int]  # this gateway's own requests by (node, model id)
@@ -27,6 +28,7 @@ class Replica:
     estimate_mb  what its file says that it would hold with `estimate_context` tokens, each of which costs
                  `kv_bytes_per_token`
     ttl          idle seconds before it is to leave
+    context      tokens that a request may have there
     """
 
     node: str
@@ -43,6 +45,8 @@ class Replica:
     quant: str | None = None
     size_mb: int | None = None
     ttl: float | None = None
+    context: int | None = None
+    capabilities: tuple[str, ...] = ()
 
     @property
     def servable(self) -> bool:
@@ -63,6 +67,7 @@ class Node:
     """A neuron. None is "not told".
 
     ready        it answers polls and takes new requests
+    draining     it answers polls, and takes nothing new
     devices      None while its discovery is unknown, empty for a host without a GPU
     models       by id, everything that it has in memory, on its way, or on disk
     others       requests by model that run or queue there and are not this gateway's own
@@ -70,7 +75,7 @@ class Node:
     clock_ahead  seconds by which that clock is ahead of ours
 
     Derived from these: `resident`, what takes memory or soon will; `free_mb`, the most that a model on one device could
-    take; `room_mb`, about what there would be if everybody left.
+    take; `room_mb`, no less than what there would be if everybody left.
     """
 
     name: str
@@ -83,6 +88,7 @@ class Node:
     others: Mapping[str, int] = field(default_factory=dict)
     last_used: Mapping[str, float] = field(default_factory=dict)
     clock_ahead: float = 0.0
+    draining: bool = False
     resident: tuple[Replica, ...] = field(init=False, compare=False, repr=False)
     free_mb: int = field(init=False, compare=False, repr=False)
     room_mb: int = field(init=False, compare=False, repr=False)
@@ -93,9 +99,16 @@ class Node:
         known = [mb for mb in free if mb is not None]
         object.__setattr__(self, "resident", resident)
         object.__setattr__(self, "free_mb", max(known, default=UNKNOWN))
-        object.__setattr__(self, "room_mb", sum(known) + sum(each.held_mb or 0 for each in resident))
+        held = [each.held_mb for each in resident]
+        told = len(known) == len(free) and None not in held
+        object.__setattr__(self, "room_mb", sum(known) + sum(mb or 0 for mb in held) if told else BOUNDLESS)
 
     @property
     def hardware(self) -> tuple[object, ...]:
         """What decides where a model could run at all: it changes seldom."""
-        return self.ready, self.harnesses, self.devices and tuple(device.total_mb for device in self.devices)
+        return (
+            self.ready,
+            self.draining,
+            self.harnesses,
+            self.devices and tuple(device.total_mb for device in self.devices),
+        )
