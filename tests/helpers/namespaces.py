@@ -37,11 +37,13 @@ class Host:
     # ---- partitions
 
     def unplug(self) -> None:
-        """The cable is gone, and this side sees it."""
+        """The cable is gone, and this side sees it; its packets must not find another way out of this machine."""
+        ip("route", "add", "unreachable", f"{self.address}/32")
         ip("link", "set", self.cable, "down")
 
     def plug_in(self) -> None:
         ip("link", "set", self.cable, "up")
+        ip("route", "del", "unreachable", f"{self.address}/32")
 
     def swallow(self) -> None:
         """What it sends gets lost on the way, and nobody is told: the worst kind."""
@@ -78,4 +80,6 @@ def host() -> Iterator[Host]:
         ip("-n", made.name, "link", "set", "lo", "up")
         yield made
     finally:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            ip("route", "del", "unreachable", f"{made.address}/32")
         ip("netns", "del", made.name)  # the cable goes with it
