@@ -3,6 +3,8 @@
 relay.py        the gateway against nginx: requests/s and SSE events/s
 cycles.py       a neuron's memory, files and children over many loads and unloads
 binary.py       the compiled file beside its sources: start, memory, size
+fleet.py        a gateway in front of a thousand hosts: decisions, listings, polling
+mock_fleet.py   these hosts, in one process
 proxies.py      the gateway and nginx as pinned processes before the same upstream
 mock_neuron.py  that upstream: a neuron's control plane, and chat answers as fast as one core makes them
 load.py         clients: wrk, and our own

@@ -31,12 +31,14 @@ def pinned(cores: set[int]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], *, port: int, log: Path, cores: set[int] | None = None) -> Iterator[int]:
-    """A process that listens on loopback `port`; yields its pid. What it says goes to the file `log`. Raises CannotRun."""
+def running(
+    command: Sequence[str], *, port: int, log: Path, cores: set[int] | None = None, host: str = "127.0.0.1"
+) -> Iterator[int]:
+    """A process that listens on `port` of a loopback address; yields its pid. What it says goes to the file `log`. Raises CannotRun."""
     with log.open("wb") as said, pinned(cores or os.sched_getaffinity(0)):
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=ENVIRONMENT)
     try:
-        _wait_for(port, process, log)
+        _wait_for(host, port, process, log)
         yield process.pid
     finally:
         _end(process)
@@ -66,10 +68,10 @@ def free_port() -> int:
         return port
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(host: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
             return
         time.sleep(0.02)
     raise CannotRun(f"{process.args!r} did not start to listen on port {port}; it said:\n{log.read_text()[-2000:]}")

@@ -5,6 +5,7 @@
     environment.py   a clean virtual environment from compile.lock, and a clean copy of the sources
     facts.py         what the binary will say of itself (`cortex version`)
     nuitka.py        the compiler's flags, each with its reason
+    libraries.py     shared libraries that travel with the program
     trim.py          what the compiler packed and nobody loads
     payload.py       the unpacked program → one file: launcher, compressed payload, trailer
     launcher.c       the one file's start

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from binary import environment, facts, linkage, nuitka, payload, trim
+from binary import environment, facts, libraries, linkage, nuitka, payload, trim
 from binary.flavours import FLAVOURS, Flavour, Refused
 
 GLIBC = (2, 28)  # RHEL 8, Debian 10, Ubuntu 20.04 and everything later
@@ -51,6 +51,7 @@ def build(flavour: Flavour, output: Path, *, engine_wheel: Path | None, jobs: in
     say(f"   {nuitka.c_files(shop)} C files: " + ", ".join(f"{package} {count}" for package, count in counts))
     environment.add_legacy_library(shop, program)
     environment.add_versions(shop, program)
+    say("   from this machine: " + ", ".join(libraries.add_missing(program)))
     say("③ trimming: " + ", ".join(trim.trim(program)))
     say("④ what of glibc it needs beyond " + linkage.text(GLIBC))
     for line in linkage.describe(program, GLIBC):

@@ -12,7 +12,7 @@ _SYMBOL = re.compile(r"\(?GLIBC_([\d.]+)\)?\s+(\S+)$")
 
 def needed(folder: Path) -> dict[str, dict[Version, set[str]]]:
     """`{file: {version: symbols}}` of every ELF file below `folder`."""
-    return {str(file.relative_to(folder)): versions(file) for file in sorted(folder.rglob("*")) if is_elf(file)}
+    return {str(file.relative_to(folder)): versions(file) for file in elf_files(folder)}
 
 
 def versions(file: Path) -> dict[Version, set[str]]:
@@ -50,7 +50,11 @@ def text(version: Version) -> str:
     return ".".join(map(str, version))
 
 
-def is_elf(file: Path) -> bool:
+def elf_files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*")) if _is_elf(file)]
+
+
+def _is_elf(file: Path) -> bool:
     if not file.is_file() or file.is_symlink():
         return False
     with file.open("rb") as opened:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from binary.linkage import is_elf
+from binary.linkage import elf_files
 
 
 def trim(program: Path) -> list[str]:
     """Strip every library and the program itself; tells the largest gains as text."""
-    gains = {file: _strip(file) for file in sorted(program.rglob("*")) if is_elf(file)}
+    gains = {file: _strip(file) for file in elf_files(program)}
     largest = sorted(gains.items(), key=lambda item: -item[1])[:3]
     return [f"{file.name} {gain / 1_000_000:.1f} MB less" for file, gain in largest if gain > 0]
 

@@ -141,7 +141,8 @@ ip link set lo up
 mount -t proc proc "$1/proc"
 exec chroot "$1" /bin/sh -c '
   export HOME=/root
-  /cortex --role neuron --models-dir /models --port 13131 2>/neuron.log & neuron=$!
+  printf "[[default_models]]\nmodel_id = \"$MODEL\"\nchat_template = \"chatml\"\nthreads = 1\n" > /neuron.toml
+  /cortex --role neuron --config /neuron.toml --models-dir /models 2>/neuron.log & neuron=$!
   printf "[[neurons]]\nname = \"here\"\nendpoint = \"http://127.0.0.1:13131\"\n[gateway]\npoll_interval_secs = 1\n" > /cortex.toml
   /cortex --role gateway --config /cortex.toml 2>/gateway.log & gateway=$!
   for i in $(seq 600); do
