@@ -40,6 +40,7 @@ ACCEPT_TURNS = (
     8  # turns of the event loop after which a connection that was accepted in the last moment is ours to close
 )
 HEADER_LIMIT_BYTES = 32 * 1024  # agents send some KiB of what they are
+GONE_S = 300  # a client whose host shows no sign of life, or that takes nothing of its answer, for so long
 NO_LIMIT_S = 1e9  # Sanic's own clocks are off: an answer may take hours, and idle time-outs are ours
 
 
@@ -243,6 +244,7 @@ async def listening(app: Sanic[Any, Any], listen: Listen, tls: ssl.SSLContext | 
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     sock = socket.create_server((listen.host, listen.port), family=family, backlog=1024)
     sock.setblocking(False)  # noqa: FBT003  the socket module takes it so
+    _notice_the_gone(sock)
     server: Any = await app.create_server(sock=sock, ssl=tls, return_asyncio_server=True, access_log=False)
     await server.startup()
     await server.before_start()
@@ -260,6 +262,14 @@ async def listening(app: Sanic[Any, Any], listen: Listen, tls: ssl.SSLContext | 
         await server.before_stop()
         await server.after_stop()
         Sanic.unregister_app(app)
+
+
+def _notice_the_gone(sock: socket.socket) -> None:
+    """For every connection that is accepted here: whoever is unplugged, and so cannot say that it leaves, holds nothing for long."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, GONE_S // 5)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, GONE_S // 10)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, GONE_S * 1000)
 
 
 async def drained(app: Sanic[Any, Any], within_s: float) -> bool:

@@ -120,7 +120,7 @@ async def polled(hosts: int, port: int) -> AsyncIterator[tuple[Fleet, Router]]:
 async def decisions(hosts: int, port: int) -> dict[str, float]:
     """The 99th percentile of each kind of decision, in milliseconds."""
     async with polled(hosts, port) as (fleet, router):
-        chance = random.Random(1)  # noqa: S311
+        chance = random.Random(1)
         loaded = sorted(fleet.snapshot.servable)
         on_disk = sorted({f"org/model-{kind}" for kind in range(KINDS)} - set(loaded)) or loaded
         kinds: dict[str, Callable[[], str]] = {

@@ -35,7 +35,7 @@ class Host(dict[bytes, bytes]):
 
     def __init__(self, number: int, port: int, models: int) -> None:
         super().__init__()
-        chance = random.Random(number)  # noqa: S311  the same fleet every time
+        chance = random.Random(number)
         self._endpoint = f"http://{address(number)}:{port}"
         self._busy = number % EVERY_BUSY == 0
         self._free_mb = TOTAL_MB - LOADED * MODEL_MB + chance.randrange(-1000, 0)

@@ -7,6 +7,7 @@ format; malformed when it is neither.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -153,7 +154,7 @@ def _check_text(asked: Asked, text: str, finish: str) -> None:
     if finish != "stop":
         raise Malformed(f"'{text}' ended by {finish}")
     if text not in {sentence(model) for model in asked.models}:
-        kind = WrongModel if text.startswith("Hello from ") and text.endswith(".") else Malformed
+        kind = WrongModel if re.fullmatch(r"Hello from \w+\.", text) else Malformed
         raise kind(f"'{text}' from one of {sorted(asked.models)}")
 
 
