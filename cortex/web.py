@@ -29,7 +29,7 @@ from cortex import errors
 from cortex.config.listen import Listen
 from cortex.errors import CortexError
 from cortex.log import new_request_id, request_ended
-from cortex.wire.errors import anthropic_body, openai_body, retry_after_header
+from cortex.wire.errors import anthropic_body, ollama_body, openai_body, retry_after_header
 
 Handler = Callable[..., Awaitable[HTTPResponse | None]]
 M = TypeVar("M", bound=BaseModel)
@@ -114,14 +114,19 @@ def error_response(request: Request, error: Exception) -> HTTPResponse:
     """Any exception in the client's dialect. What is not a CortexError is logged whole and told as "internal error"."""
     request_id = getattr(request.ctx, "id", None) or new_request_id() if request else new_request_id()
     known = as_cortex_error(request, error, request_id)
-    anthropic = request is not None and request.path.startswith("/v1/messages")
-    body = anthropic_body(known, request_id) if anthropic else openai_body(known)
+    path = request.path if request else ""
     headers = {"x-request-id": request_id, **retry_after_header(known)}
-    if anthropic:
+    if path.startswith("/v1/messages"):
         headers["request-id"] = request_id
     if known.status == 401:
         headers["www-authenticate"] = "Bearer"
-    return json(body, status=known.status, headers=headers)
+    return json(_in_dialect(known, path, request_id), status=known.status, headers=headers)
+
+
+def _in_dialect(error: CortexError, path: str, request_id: str) -> dict[str, Any]:
+    if path.startswith("/v1/messages"):
+        return anthropic_body(error, request_id)
+    return ollama_body(error) if path.startswith("/api/") else openai_body(error)
 
 
 def as_cortex_error(request: Request | None, error: Exception, request_id: str) -> CortexError:

@@ -26,16 +26,14 @@ from cortex.config.catalogue import Catalogue
 from cortex.config.gateway import GatewayConfig
 from cortex.config.listen import Listen
 from cortex.gateway.api.admin import AdminApi
+from cortex.gateway.api.dialects import dialect_routes
 from cortex.gateway.api.gate import Gate
 from cortex.gateway.api.inference import InferenceApi
 from cortex.gateway.api.joining import JoiningApi
-from cortex.gateway.api.messages import MessagesApi
 from cortex.gateway.api.models import ModelsApi
 from cortex.gateway.api.nodes import NodesApi
 from cortex.gateway.api.plan import PlanApi
-from cortex.gateway.api.responses import ResponsesApi
 from cortex.gateway.api.status import StatusApi
-from cortex.gateway.api.tokens import TokensApi
 from cortex.gateway.fleet.breakers import Breakers
 from cortex.gateway.fleet.clients import Clients
 from cortex.gateway.fleet.lifecycle import Lifecycle
@@ -114,9 +112,6 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
 
         # routes
         inference = InferenceApi(dispatcher, names)
-        messages = MessagesApi(dispatcher, tokens, names)
-        responses = ResponsesApi(dispatcher, names)
-        reading = TokensApi(tokens, names)
         models = ModelsApi(fleet, live)
         status = StatusApi(fleet, clients, membership, live, await asyncio.to_thread(version_info))
         admin = AdminApi(fleet, lifecycle, loads, live)
@@ -129,13 +124,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             ("POST", "/v1/completions", inference.forward),
             ("POST", "/v1/embeddings", inference.forward),
             ("POST", "/v1/rerank", inference.forward),
-            ("POST", "/v1/messages", messages.create),
-            ("POST", "/v1/messages/count_tokens", messages.count),
-            ("POST", "/v1/responses", responses.create),
-            ("POST", "/v1/chat/completions/input_tokens", reading.forward),
-            ("POST", "/tokenize", reading.forward),
-            ("POST", "/detokenize", reading.forward),
-            ("POST", "/apply-template", reading.forward),
+            *dialect_routes(dispatcher, tokens, names, models, lifecycle, fleet),
             ("GET", "/v1/models", models.list),
             ("GET", "/v1/models/<model_id:path>", models.retrieve),
             ("GET", "/", status.health),

@@ -23,6 +23,11 @@ def openai_body(error: CortexError) -> dict[str, Any]:
     }
 
 
+def ollama_body(error: CortexError) -> dict[str, Any]:
+    """`{"error": "text"}`"""
+    return {"error": error.message}
+
+
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",

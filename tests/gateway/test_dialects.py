@@ -325,3 +325,34 @@ def test_mistakes_are_told_in_the_dialect(path, body):
             assert not beast.sent
 
     asyncio.run(scenario())
+
+
+OLLAMA = {"model": "org/m", "messages": [{"role": "user", "content": "hi"}]}
+
+
+def test_ollamas_stream_is_lines_and_its_errors_are_texts():
+    """NDJSON without comments, also while the model loads; what fails is one `error`, before the stream or as its last line."""
+
+    async def scenario():
+        async with (
+            FakeNeuron("beast", {"org/m": "loaded", "org/cold": "unloaded"}) as beast,
+            gateway([beast], keepalive_secs=0.01) as client,
+        ):
+            streamed = await client.post("/api/chat", json=OLLAMA)
+            assert streamed.headers["content-type"] == "application/x-ndjson"
+            lines = [json.loads(line) for line in streamed.text.splitlines()]
+            assert "".join(line["message"]["content"] for line in lines) == "Paris"
+            assert lines[-1]["done"]
+            beast.load_failures["org/cold"] = {"message": "the file is broken", "code": "unsupported_model"}
+            beast.load_gate.clear()
+            async with client.stream("POST", "/api/chat", json=OLLAMA | {"model": "org/cold"}) as failing:
+                assert failing.status_code == 200
+                beast.load_gate.set()
+                *_, last = [json.loads(line) async for line in failing.aiter_lines()]
+            assert "the file is broken" in last["error"]
+            unknown = await client.post("/api/chat", json=OLLAMA | {"model": "org/x"})
+            assert (unknown.status_code, list(unknown.json())) == (404, ["error"])
+            wrong = await client.post("/api/generate", content=b"{")
+            assert (wrong.status_code, list(wrong.json())) == (400, ["error"])
+
+    asyncio.run(scenario())

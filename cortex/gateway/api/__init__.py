@@ -3,7 +3,9 @@
 inference.py  chat, completions, embeddings, rerank: passed on
 messages.py   Anthropic: /v1/messages and count_tokens, translated
 responses.py  OpenAI: /v1/responses, translated
-translated.py   what both have in common
+ollama.py     /api/*, translated
+translated.py   what these have in common
+dialects.py   their routes
 tokens.py     tokenize, detokenize, apply-template, input_tokens
 models.py     /v1/models: everything that the fleet serves or could serve
 listing.py    its entries, made anew where something has changed

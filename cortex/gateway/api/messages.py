@@ -17,7 +17,7 @@ from cortex.errors import CortexError
 from cortex.gateway.api.translated import CHAT_PATH, answered, call_of
 from cortex.gateway.proxy.call import Call, Names
 from cortex.gateway.proxy.dispatch import Dispatcher
-from cortex.gateway.proxy.sinks import Collector, TranslatingSink
+from cortex.gateway.proxy.sinks import Collector, ServerSentEvents, TranslatingSink
 from cortex.gateway.proxy.tokens import COUNT_PATH, Tokens
 from cortex.wire import anthropic, sse
 from cortex.wire.chat.deltas import Broke, read
@@ -68,7 +68,7 @@ def _named(request: Request) -> list[tuple[str, str]]:
     return [("request-id", request.ctx.id)]
 
 
-class _MessageStream:
+class _MessageStream(ServerSentEvents):
     """A `StreamDialect`: before the first token only pings, which clients take also in front of message_start."""
 
     def __init__(self, body: dict[str, Any], call: Call, tokens: Tokens, request_id: str) -> None:

@@ -29,18 +29,18 @@ class ModelsApi:
 
     async def list(self, request: Request) -> HTTPResponse:
         """All of them; a page with `limit`, `after_id` and `before_id`."""
-        entries, more = page_of(self._entries(request), request.args)
+        entries, more = page_of(self.entries(request), request.args)
         ends = {"first_id": entries[0]["id"], "last_id": entries[-1]["id"]} if entries else {}
         edges = {"has_more": more, "first_id": None, "last_id": None} | ends
         return web.json({"object": "list", "data": entries, **edges})
 
     async def retrieve(self, request: Request, model_id: str) -> HTTPResponse:
-        entry = next((entry for entry in self._entries(request) if entry["id"] == model_id), None)
+        entry = next((entry for entry in self.entries(request) if entry["id"] == model_id), None)
         if entry is None:
             raise errors.model_not_found(model_id)
         return web.json(entry)
 
-    def _entries(self, request: Request) -> Entries:
+    def entries(self, request: Request) -> Entries:
         """What the request's key may use, in its client's shape."""
         catalogue, principal = self._live.catalogue, principal_of(request)
         in_shape = {"capabilities": None} if "anthropic-version" in request.headers else {}

@@ -12,7 +12,7 @@ from cortex.errors import CortexError
 from cortex.gateway.api.translated import CHAT_PATH, answered, call_of
 from cortex.gateway.proxy.call import Names
 from cortex.gateway.proxy.dispatch import Dispatcher
-from cortex.gateway.proxy.sinks import Collector, TranslatingSink
+from cortex.gateway.proxy.sinks import Collector, ServerSentEvents, TranslatingSink
 from cortex.wire import responses
 
 
@@ -34,7 +34,7 @@ class ResponsesApi:
         return web.json(responses.from_chat(collector.answer(), request=body), headers=collector.headers)
 
 
-class _ResponseStream:
+class _ResponseStream(ServerSentEvents):
     """A `StreamDialect`: the response is created at once, and is in progress while its model loads."""
 
     def __init__(self, body: dict[str, Any]) -> None:

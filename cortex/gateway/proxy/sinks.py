@@ -25,7 +25,6 @@ COMMENT_S = 0.5  # silence after which a comment is due, for whatever counts byt
 EVENT_S = (
     10.0  # silence after which an event is due: for clients that count those alone (banner at 20 s, cut-offs from 15 s)
 )
-_COMMENT = sse.comment()
 _OURS = "x-cortex-"
 
 
@@ -68,8 +67,16 @@ class Collector:
 class StreamDialect(Protocol):
     """One streamed answer in a client's dialect. What is returned is sent.
 
+    head         headers of the stream
+    comment      what is no event, and shows that somebody is there; empty where the form has none
     over, error  the last event was sent; `error` if that told one
     """
+
+    @property
+    def head(self) -> Headers: ...
+
+    @property
+    def comment(self) -> bytes: ...
 
     @property
     def over(self) -> bool: ...
@@ -91,6 +98,13 @@ class StreamDialect(Protocol):
 
     def end(self) -> bytes:
         """The answer is over."""
+
+
+class ServerSentEvents:
+    """What dialects made of server-sent events have in common."""
+
+    head: Headers = STREAM_HEAD
+    comment: bytes = sse.comment()
 
 
 class TranslatingSink:
@@ -116,7 +130,7 @@ class TranslatingSink:
         return self._client.status
 
     async def start(self, _status: int, headers: Headers) -> None:
-        await self._client.start(200, [*STREAM_HEAD, *self._headers, *_kept(headers)])
+        await self._client.start(200, [*self._dialect.head, *self._headers, *_kept(headers)])
         await self._tell(self._dialect.opened())
 
     async def send(self, data: bytes) -> None:
@@ -151,9 +165,9 @@ class TranslatingSink:
         now = self._clock()
         if now - self._event_at >= EVENT_S:
             await self._tell(self._dialect.silence())
-        elif now - self._byte_at >= COMMENT_S:
+        elif self._dialect.comment and now - self._byte_at >= COMMENT_S:
             self._byte_at = now
-            await self._client.send(_COMMENT)
+            await self._client.send(self._dialect.comment)
 
 
 def _goes_on(events: bytes) -> bool:

@@ -110,7 +110,7 @@ def _choice(choice: dict[str, Any], chunk: dict[str, Any]) -> Iterator[Delta]:
     delta = choice.get("delta") or {}
     if reasoning := string_of(delta, "reasoning_content"):
         yield Said("reasoning", reasoning)
-    if text := string_of(delta, "content"):
+    if text := string_of(delta, "content") or string_of(choice, "text"):  # a completion says it in the choice itself
         yield Said("text", text, logprobs_of(choice))
     for call in delta.get("tool_calls") or ():
         function = call.get("function") or {}

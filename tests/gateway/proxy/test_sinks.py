@@ -7,7 +7,7 @@ from helpers.fake_neuron import chunk
 
 from cortex import errors
 from cortex.errors import CortexError
-from cortex.gateway.proxy.sinks import WHOLE_LIMIT_BYTES, Collector, TranslatingSink
+from cortex.gateway.proxy.sinks import WHOLE_LIMIT_BYTES, Collector, ServerSentEvents, TranslatingSink
 from cortex.wire.errors import openai_event
 
 WAITING = b": loading org/m\n\n"
@@ -37,7 +37,7 @@ class Client:
         raise AssertionError(error)
 
 
-class Dialect:
+class Dialect(ServerSentEvents):
     """Says what it was asked."""
 
     def __init__(self):

@@ -1,0 +1,42 @@
+"""The routes of what is translated: dialects beside OpenAI's chat completions, and questions about a vocabulary."""
+
+from __future__ import annotations
+
+from cortex.gateway.api.messages import MessagesApi
+from cortex.gateway.api.models import ModelsApi
+from cortex.gateway.api.ollama import OllamaApi
+from cortex.gateway.api.responses import ResponsesApi
+from cortex.gateway.api.tokens import TokensApi
+from cortex.gateway.fleet.lifecycle import Lifecycle
+from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.proxy.call import Names
+from cortex.gateway.proxy.dispatch import Dispatcher
+from cortex.gateway.proxy.tokens import Tokens
+from cortex.web import Handler
+
+
+def dialect_routes(
+    dispatcher: Dispatcher, tokens: Tokens, names: Names, models: ModelsApi, lifecycle: Lifecycle, fleet: Fleet
+) -> tuple[tuple[str, str, Handler], ...]:
+    """(method, path, handler)"""
+    messages = MessagesApi(dispatcher, tokens, names)
+    responses = ResponsesApi(dispatcher, names)
+    reading = TokensApi(tokens, names)
+    ollama = OllamaApi(dispatcher, names, models, lifecycle, fleet)
+    return (
+        ("POST", "/v1/messages", messages.create),
+        ("POST", "/v1/messages/count_tokens", messages.count),
+        ("POST", "/v1/responses", responses.create),
+        ("POST", "/v1/chat/completions/input_tokens", reading.forward),
+        ("POST", "/tokenize", reading.forward),
+        ("POST", "/detokenize", reading.forward),
+        ("POST", "/apply-template", reading.forward),
+        ("GET", "/api/version", ollama.version),
+        ("GET", "/api/tags", ollama.tags),
+        ("GET", "/api/ps", ollama.ps),
+        ("POST", "/api/show", ollama.show),
+        ("POST", "/api/chat", ollama.chat),
+        ("POST", "/api/generate", ollama.generate),
+        ("POST", "/api/embed", ollama.embed),
+        ("POST", "/api/embeddings", ollama.embeddings),
+    )
