@@ -92,7 +92,7 @@ def test_a_role_is_ready_when_its_port_answers(manager, tmp_path):
             assert manager.recv(100) == b"READY=1"
             assert gateway.stderr
             port = next(
-                found[1] for line in gateway.stderr if (found := re.search(r"listens on http://\S+:(\d+)", line))
+                found[1] for line in gateway.stderr if (found := re.search(r"gateway listens on \S+?:(\d+)", line))
             )
             with socket.create_connection(("127.0.0.1", int(port)), timeout=20):
                 gateway.terminate()

@@ -17,8 +17,8 @@ from contextlib import AsyncExitStack
 
 import uvloop
 
+from cortex import footprint, systemd
 from cortex import log as logs
-from cortex import systemd
 from cortex.cli import roles
 from cortex.cli.outcome import Exit, Failure
 from cortex.cli.reloading import Part, reloading
@@ -56,6 +56,7 @@ async def _serve(args: argparse.Namespace, settings: roles.Settings) -> None:
             parts = await _start(settings, stack)
             await stack.enter_async_context(reloading(args, os.environ, settings, parts))
             await stack.enter_async_context(systemd.ready())
+            footprint.give_back()
             await stop.wait()
         except asyncio.CancelledError:
             if not stop.asked:
