@@ -55,7 +55,7 @@ def build_launcher(shop: Workshop) -> Path:
     """Linked statically: it runs on any Linux of this processor, and can say what is missing for the rest."""
     zstd = next(shop.packages.glob("nuitka/build/inline_copy/zstd"))
     launcher = shop.folder / "launcher"
-    flags = ["-static", "-Os", "-s", "-Wall", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
+    flags = ["-static-pie", "-Os", "-s", "-Wall", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
     sources = [HERE / "launcher.c", HERE / "zstd.c"]
     subprocess.run(["gcc", *flags, f"-I{zstd}", "-o", launcher, *sources], check=True)
     return launcher
