@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import random
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -29,8 +30,8 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True) as folder:
             tally, storm = asyncio.run(_trial(Path(folder), args))
-            if not tally.is_clean and args.keep:
-                Path(folder).rename(args.keep)
+            if args.keep:
+                shutil.copytree(folder, args.keep, ignore=shutil.ignore_patterns("*.gguf", "run"), dirs_exist_ok=True)
     except CannotRun as error:
         print(f"build/chaos: {error}", file=sys.stderr)
         return 2
@@ -95,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=120.0, metavar="N", help="of faults (%(default)g)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of chance (%(default)s)")
     parser.add_argument("--json", action="store_true", help="print one object instead of a table")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="where the logs go when it fails")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="where the logs and configurations go")
     return parser
 
 

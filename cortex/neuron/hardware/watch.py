@@ -50,10 +50,11 @@ class HardwareWatch:
         """Read now. One probe runs at a time; when it hangs, the old reading stays and nothing piles up behind it."""
         if self._probing is None or self._probing.done():
             self._probing = asyncio.get_running_loop().run_in_executor(self._thread, self._probe)
-        done, _ = await asyncio.wait([self._probing], timeout=within_s)
+        probing = self._probing  # by the time that it is done somebody else may have begun the next one
+        done, _ = await asyncio.wait([probing], timeout=within_s)
         if not done:
             log.warning("the hardware probe hangs; the last reading stays in force")
-        elif (error := self._probing.exception()) is not None:
+        elif (error := probing.exception()) is not None:
             log.warning("the hardware probe failed: %s", error)
 
     async def _refresh_for_ever(self) -> None:
