@@ -46,7 +46,7 @@ LEFT_OUT = {
     "prometheus_client.twisted": "another event loop",
     "zstandard": "Nuitka's own, in the same environment",
     **dict.fromkeys(("setuptools", "pkg_resources", "pip"), "installers"),
-    **dict.fromkeys(("unittest", "doctest", "pydoc", "*.tests"), "tests and manuals"),
+    **dict.fromkeys(("unittest", "doctest", "pydoc", "numpy.tests", "numpy.*.tests"), "tests and manuals"),
     **dict.fromkeys(
         (
             *("pydantic.v1", "pydantic.deprecated", "pydantic.class_validators", "pydantic.color", "pydantic.json"),

@@ -6,8 +6,10 @@ Every check is a sentence; the first that does not hold ends the test with exit 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +26,7 @@ from binary.environment import ROOT
 
 WAIT_S = 90.0  # for any fact, on a machine that does other things as well
 MODEL = "scripted"
+LEGACY = "gpt2"
 SAID = "Hello from the scripted model."
 
 
@@ -48,7 +51,7 @@ def main() -> int:
 
 def run(command: Sequence[str], home: Path) -> None:
     facts = commands(command)
-    write_model(home / "models" / f"{MODEL}.gguf")
+    write_models(home / "models")
     with neuron_and_gateway(command, home) as (neuron, gateway, url):
         check("a streamed answer comes through gateway, neuron and engine", streamed(url) == SAID)
         engine = engine_of(neuron.pid)
@@ -57,6 +60,7 @@ def run(command: Sequence[str], home: Path) -> None:
                 "gateway, neuron and engine run one unpacked image", len(images(neuron.pid, gateway.pid, engine)) == 1
             )
             check("it was unpacked once", len(list((home / "cache").iterdir())) == 1)
+        check("a model of before GGUF answers", legacy_answer(url))
         check("what ends is told by exit code 0", ended(gateway) == 0)
         os.kill(neuron.pid, signal.SIGKILL)
         neuron.wait()
@@ -130,19 +134,28 @@ def role(command: Sequence[str], name: str, home: Path) -> Iterator[subprocess.P
 def streamed(url: str) -> str:
     """The text of one streamed answer. Raises NotSo when it does not end as a stream should."""
     body = {"model": MODEL, "stream": True, "max_tokens": 32, "messages": [{"role": "user", "content": "Hello"}]}
-    ask = urllib.request.Request(
-        f"{url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
-    )
-    try:
-        answer = urllib.request.urlopen(ask, timeout=WAIT_S)
-    except urllib.error.HTTPError as error:
-        raise NotSo(f"a streamed answer: HTTP {error.code} {error.read().decode()}") from error
-    with answer:
+    with asked(f"{url}/v1/chat/completions", body) as answer:
         events = [line.removeprefix(b"data: ").strip() for line in answer if line.startswith(b"data: ")]
     if not events or events.pop() != b"[DONE]":
         raise NotSo("the stream does not end with [DONE]")
     choices = [choice for event in events for choice in json.loads(event)["choices"]]
     return "".join(choice["delta"].get("content") or "" for choice in choices)
+
+
+def asked(url: str, body: dict[str, Any]) -> http.client.HTTPResponse:
+    ask = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    try:
+        answer: http.client.HTTPResponse = urllib.request.urlopen(ask, timeout=WAIT_S)
+    except urllib.error.HTTPError as error:
+        raise NotSo(f"{url}: HTTP {error.code} {error.read().decode()}") from error
+    return answer
+
+
+def legacy_answer(url: str) -> bool:
+    """Whether the gateway has it loaded, and it says something."""
+    with asked(f"{url}/v1/completions", {"model": LEGACY, "max_tokens": 4, "prompt": "Hello"}) as answer:
+        told: dict[str, Any] = json.load(answer)
+    return bool(told["usage"]["completion_tokens"] > 0)
 
 
 def engine_of(pid: int) -> int:
@@ -165,11 +178,16 @@ def ended(process: subprocess.Popen[bytes]) -> int:
 # ---- small things
 
 
-def write_model(path: Path) -> None:
+def write_models(folder: Path) -> None:
+    """A scripted model, and one for the engine of legacy files."""
+    from helpers.legacy_ggml import write_legacy_models
     from helpers.scripted_gguf import write_scripted_model
 
-    path.parent.mkdir()
-    write_scripted_model(path)
+    folder.mkdir()
+    write_scripted_model(folder / f"{MODEL}.gguf")
+    with tempfile.TemporaryDirectory() as every:
+        write_legacy_models(Path(every))
+        shutil.copy(Path(every) / f"{LEGACY}.bin", folder)
 
 
 def answered(url: str, path: str) -> bytes | None:
