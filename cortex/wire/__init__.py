@@ -7,4 +7,5 @@ fields.py   read a client's JSON so that an error names the place
 chat/       OpenAI chat completions, the one dialect that engines speak
 anthropic/  Messages ↔ chat completions
 responses/  Responses ↔ chat completions
+ollama/     Ollama's API ↔ chat completions
 """
