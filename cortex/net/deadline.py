@@ -13,21 +13,22 @@ class Deadline:
     for the rest. So a piece of a stream costs a clock reading and not a timer.
     """
 
-    __slots__ = ("_at", "_loop", "_strike", "_timer")
+    __slots__ = ("_at", "_due", "_loop", "_strike", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, strike: Callable[[], None]) -> None:
         self._loop = loop
         self._strike = strike
         self._at: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0  # when the timer fires: uvloop's own does not tell where that is at once
 
     def set(self, seconds: float) -> None:
         """Strike `seconds` from now."""
         self._at = at = self._loop.time() + seconds
-        if self._timer is not None and at < self._timer.when():
+        if self._timer is not None and at < self._due:
             self._disarm()
         if self._timer is None:
-            self._timer = self._loop.call_at(at, self._fire)
+            self._arm(at)
 
     def clear(self) -> None:
         """No deadline now; the timer may stay for the next one."""
@@ -42,6 +43,10 @@ class Deadline:
         self._at = None
         self._disarm()
 
+    def _arm(self, at: float) -> None:
+        self._due = at
+        self._timer = self._loop.call_at(at, self._fire)
+
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -52,7 +57,7 @@ class Deadline:
         if self._at is None:
             return
         if self._loop.time() < self._at:
-            self._timer = self._loop.call_at(self._at, self._fire)
+            self._arm(self._at)
             return
         self._at = None
         self._strike()

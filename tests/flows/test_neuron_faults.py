@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from helpers.fake_neuron import CHAT_ANSWER, STREAM_EVENTS, FakeNeuron, hang
+from helpers.fake_neuron import CHAT_ANSWER, STREAM_EVENTS, FakeNeuron, answer, hang
 from helpers.gateways import Client, eventually, gateway
 from helpers.upstream import FakeUpstream, Peer, Script
 from helpers.waiting import until
@@ -177,6 +177,26 @@ def test_a_neuron_that_points_at_one_without_the_model_gets_no_wrong_answer():
                 assert told.status_code in (404, 502, 503)
                 assert b"Paris" not in told.content
                 assert all(sent.json["model"] == "org/m" for sent in other.sent)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_neuron_that_denies_the_model_it_lists_makes_no_404(others):
+    """The model exists: it is served elsewhere, or it is worth another try."""
+
+    async def scenario():
+        async with contextlib.AsyncExitStack() as stack:
+            denying = await stack.enter_async_context(FakeNeuron("a", {"org/m": "loaded"}))
+            denying.chat = answer(404, b'{"error":{"message":"no such model","code":"model_not_found"}}')
+            good = [
+                await stack.enter_async_context(FakeNeuron(f"b{number}", {"org/m": "loaded"}))
+                for number in range(others)
+            ]
+            client = await stack.enter_async_context(gateway([denying, *good]))
+            told = await client.chat()
+            assert told.status_code == (200 if others else 503)
+            assert others or "retry-after" in told.headers
 
     asyncio.run(scenario())
 

@@ -46,3 +46,18 @@ def test_a_deadline_set_again_strikes_again(run):
         await strikes.get()
 
     run(scenario())
+
+
+def test_a_deadline_that_is_over_at_once_can_be_set_again(run):
+    """After a stop of the process a time-out may be past when it is set; it is moved like any other."""
+
+    async def scenario() -> None:
+        struck = asyncio.Event()
+        deadline = Deadline(asyncio.get_running_loop(), struck.set)
+        for seconds in (-5, -1, 0, -3, 60):
+            deadline.set(seconds)
+        deadline.set(-1)
+        await struck.wait()
+        assert not deadline.passed()
+
+    run(scenario())

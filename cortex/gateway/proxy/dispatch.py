@@ -283,7 +283,8 @@ class Dispatcher:
         if _is_stale(answer) and not busy:
             view = await self._poller.refresh(replica.node)
             entry = view.models.get(replica.model_id)
-            journey.leave(answer, avoid=view.ready and entry is not None and entry.status == ModelStatus.loaded)
+            contradicts = view.ready and entry is not None and entry.status == ModelStatus.loaded
+            journey.leave(_retryable(answer, replica) if contradicts else answer, avoid=contradicts)
         elif busy or answer.status == 503:
             journey.leave(answer)
         elif answer.status == 401:  # between the two of us: the client's own key is not what it speaks of
@@ -342,6 +343,13 @@ def _is_stale(answer: NeuronAnswer) -> bool:
     if answer.status == 404:
         return answer.error.code == "model_not_found" or "not loaded" in answer.error.message
     return answer.status == 503 and answer.error.code != "shutting_down"
+
+
+def _retryable(answer: NeuronAnswer, replica: Serve) -> CortexError | NeuronAnswer:
+    """A neuron that lists a model and says that it has it not: no word for a client, whose model exists."""
+    if answer.status != 404:
+        return answer
+    return errors.unavailable(f"node '{replica.node}' lists model '{replica.model_id}' and does not serve it")
 
 
 def _broken(error: NetError) -> CortexError:
