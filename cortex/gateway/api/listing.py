@@ -27,19 +27,22 @@ Entry = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """The entries of one family of ids, and what they were made from."""
-
-    replicas: tuple[Replica, ...]
-    entries: tuple[Entry, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Able:
     """Where a profile could run: the nodes that are up, and whether there are any at all."""
 
     up: frozenset[str]
     anywhere: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The entries of one family of ids, and what they were made from: its replicas, those that are up, and its profiles' nodes."""
+
+    hardware: int
+    replicas: tuple[Replica, ...]
+    up: tuple[Replica, ...]
+    able: tuple[_Able, ...]
+    entries: tuple[Entry, ...]
 
 
 class Listing:
@@ -51,13 +54,16 @@ class Listing:
         self._created = int(time.time())  # nobody knows when a model was made, and clients want a number
         self._kept: dict[str, _Kept] = {}
         self._able: dict[tuple[object, ...], _Able] = {}
-        self._of: tuple[int, Catalogue | None] = (-1, None)
+        self._hardware = -1
+        self._catalogue: Catalogue | None = None
 
     def entries(self) -> list[Entry]:
         """Every model by id, then every alias as a mirror of its target."""
         snapshot, catalogue = self._fleet.snapshot, self._live.catalogue
-        if self._of != (snapshot.hardware, catalogue):
-            self._of, self._kept, self._able = (snapshot.hardware, catalogue), {}, {}
+        if self._catalogue is not catalogue:
+            self._catalogue, self._kept = catalogue, {}
+        if self._hardware != snapshot.hardware:
+            self._hardware, self._able = snapshot.hardware, {}
         profiles: dict[str, list[Profile]] = {}
         for profile in catalogue.models:
             profiles.setdefault(family(profile.id), []).append(profile)
@@ -67,13 +73,16 @@ class Listing:
         return [*(entries[model_id] for model_id in sorted(entries)), *_mirrors(entries, catalogue)]
 
     def _renewed(self, name: str, profiles: Iterable[Profile], snapshot: FleetSnapshot, catalogue: Catalogue) -> _Kept:
-        replicas, kept = snapshot.known.get(name, ()), self._kept.get(name)
-        if kept and kept.replicas is replicas:
+        replicas, kept, hardware = snapshot.known.get(name, ()), self._kept.get(name), snapshot.hardware
+        if kept and kept.replicas is replicas and kept.hardware == hardware:
             return kept
-        up = [each for each in replicas if _is_up(snapshot, each.node)]
+        up = tuple(each for each in replicas if _is_up(snapshot, each.node))
+        able = tuple(self._where(profile, snapshot) for profile in profiles)
+        if kept and kept.up == up and kept.able == able:
+            return _Kept(hardware, replicas, up, able, kept.entries)
         ids = {each.model_id for each in up} | {profile.id for profile in profiles}
         made = (self._entry(model_id, up, snapshot, catalogue) for model_id in ids)
-        return _Kept(replicas, tuple(entry for entry in made if entry))
+        return _Kept(hardware, replicas, up, able, tuple(entry for entry in made if entry))
 
     def _entry(
         self, model_id: str, up: Iterable[Replica], snapshot: FleetSnapshot, catalogue: Catalogue

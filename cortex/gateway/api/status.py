@@ -14,7 +14,6 @@ from cortex.gateway.fleet.client import NeuronClient, NeuronError
 from cortex.gateway.fleet.membership import Membership
 from cortex.gateway.fleet.state import Fleet, NeuronView
 from cortex.gateway.live import Live
-from cortex.wire.fleet import ModelStatus
 
 MAX_JOB_WAIT_S = 60.0
 
@@ -38,7 +37,7 @@ class StatusApi:
         """Always 200: it speaks of the gateway, which is up, and says how its fleet is."""
         views = self._fleet.views
         healthy = sum(view.healthy for view in views)
-        return web.json({"status": _condition(views), "nodes": {"healthy": healthy, "total": len(views)}})
+        return web.json({"status": _condition(self._fleet), "nodes": {"healthy": healthy, "total": len(views)}})
 
     async def version(self, _request: Request) -> HTTPResponse:
         return web.json(self._version)
@@ -49,7 +48,7 @@ class StatusApi:
         views, joined = self._fleet.views, self._membership.joined
         return web.json(
             {
-                "status": _condition(views),
+                "status": _condition(self._fleet),
                 "version": self._version,
                 "config": self._live.told(),
                 "nodes": [_node(view, now) | {"joined": view.name in joined} for view in views],
@@ -70,13 +69,13 @@ class StatusApi:
         raise errors.not_found(f"there is no job '{job_id}' on any node")
 
 
-def _condition(views: tuple[NeuronView, ...]) -> str:
+def _condition(fleet: Fleet) -> str:
     """`degraded`: no neuron answers. `impaired`: some do not, or a model failed."""
-    healthy = [view for view in views if view.healthy]
+    healthy = [view.name for view in fleet.views if view.healthy]
     if not healthy:
         return "degraded"
-    failed = any(entry.status == ModelStatus.failed for view in healthy for entry in view.models.values())
-    return "impaired" if failed or len(healthy) < len(views) else "ok"
+    failed = any(fleet.snapshot.by_name[name].failing for name in healthy)
+    return "impaired" if failed or len(healthy) < len(fleet.views) else "ok"
 
 
 def _node(view: NeuronView, now: float) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 A neuron is another program on another host: it may be old, broken or somebody else's. Its answers are bounded in size
 and in time, and garbage is an error of that neuron only.
+
+It is asked over a connection pool like the data plane's, and not with httpx: in front of a thousand neurons polling would
+take most of a core with that (measured: 0.39, and 0.1 with the pool).
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from hashlib import blake2b
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-import httpx
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,14 +25,16 @@ from cortex.config.gateway import NeuronRef
 from cortex.errors import CortexError
 from cortex.gateway.fleet.addresses import inference_address
 from cortex.net.address import Address
+from cortex.net.errors import ConnectFailed, ConnectionLost, NetError
 from cortex.net.headers import Headers
-from cortex.net.tls import trusting_system
+from cortex.net.pool import Pool
 from cortex.wire import bearer
 from cortex.wire.fleet import Discovery, Health, Job, LoadRequest, ModelEntry, UnloadRequest
 
 ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
 JOB_WAIT_S = 20.0  # one long poll for a job's end
 CONNECT_S = 5.0
+KEEPALIVE_S = 30.0  # longer than the usual polling interval: a connection serves many polls
 
 T = TypeVar("T")
 _DISCOVERY = TypeAdapter(Discovery)
@@ -54,11 +58,9 @@ class NeuronRefusal(NeuronError):  # noqa: N818  reads as what happened
 
 _TRANSLATIONS: dict[type[Exception], str] = {
     TimeoutError: "did not answer in time",
-    httpx.ConnectError: "cannot be reached",
-    httpx.ConnectTimeout: "cannot be reached",
-    httpx.TransportError: "broke off",
-    httpx.InvalidURL: "cannot be asked for that",
-    httpx.DecodingError: "sent an answer that cannot be decoded",
+    ConnectFailed: "cannot be reached",
+    ConnectionLost: "broke off",
+    NetError: "sent an answer that cannot be read",
     orjson.JSONDecodeError: "sent an answer that is not JSON",
     orjson.JSONEncodeError: "sent numbers beyond reason",
     ValidationError: "sent an answer of an unknown shape",
@@ -72,20 +74,13 @@ def _translated(neuron: str) -> Iterator[None]:
         yield
     except tuple(_TRANSLATIONS) as error:
         said = next(words for kind, words in _TRANSLATIONS.items() if isinstance(error, kind))
-        detail = f": {error}" if isinstance(error, httpx.HTTPError) and str(error) else ""
+        detail = f": {error}" if isinstance(error, NetError) else ""
         raise NeuronError(f"neuron '{neuron}' {said}{detail}") from error
 
 
-def new_http(tls: ssl.SSLContext | None = None) -> httpx.AsyncClient:
-    """One client for all neurons that `tls` vouches for: no proxy of the environment stands between us and the fleet."""
-    return httpx.AsyncClient(
-        verify=tls or trusting_system(),
-        trust_env=False,
-        follow_redirects=False,
-        timeout=httpx.Timeout(None, connect=CONNECT_S),  # the whole call has the deadline
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64, keepalive_expiry=30),
-        headers={"accept-encoding": "identity"},
-    )
+def new_pool() -> Pool:
+    """Connections to all neurons."""
+    return Pool(connect_timeout_s=CONNECT_S, keepalive_s=KEEPALIVE_S, max_idle_per_address=4)
 
 
 class NeuronClient:
@@ -99,7 +94,7 @@ class NeuronClient:
     def __init__(
         self,
         ref: NeuronRef,
-        http: httpx.AsyncClient,
+        pool: Pool,
         *,
         timeout_s: float,
         load_timeout_s: float,
@@ -113,13 +108,12 @@ class NeuronClient:
         self.credentials: Headers = (bearer.header(token),) if token else ()
         self.timeout_s = timeout_s
         self.load_timeout_s = load_timeout_s
-        self._endpoint = ref.endpoint
-        self._http = http
+        self._pool = pool
         self._elsewhere = elsewhere
         self._models: tuple[bytes, tuple[ModelEntry, ...]] | None = None
 
     def __repr__(self) -> str:
-        return f"<NeuronClient {self.name} at {self._endpoint}>"
+        return f"<NeuronClient {self.name} at {self.address}>"
 
     def credentials_for(self, address: Address) -> Headers:
         """What the neuron wants to see; its token goes to no other host, whatever it reports."""
@@ -209,27 +203,18 @@ class NeuronClient:
             return parsed
 
     async def _call(self, method: str, path: str, body: bytes, deadline_s: float) -> tuple[int, bytes]:
-        headers = dict(self.credentials) | ({"content-type": "application/json"} if body else {})
+        headers = [*self.credentials, ("accept-encoding", "identity")]
+        if body:
+            headers.append(("content-type", "application/json"))
         with _translated(self.name):
-            async with (
-                asyncio.timeout(deadline_s),
-                self._http.stream(method, self._endpoint + path, content=body, headers=headers) as answer,
-            ):
-                return answer.status_code, await _bounded(answer)
+            async with asyncio.timeout(deadline_s):
+                asking = self._pool.open(self.address, method, path, headers=headers, body=body)
+                async with await asking as exchange:
+                    return exchange.status, await exchange.read_all(ANSWER_LIMIT_BYTES)
 
     def _parsed(self, kind: TypeAdapter[T], value: Any) -> T:
         with _translated(self.name):
             return kind.validate_python(value, strict=False)
-
-
-async def _bounded(answer: httpx.Response) -> bytes:
-    pieces, size = [], 0
-    async for piece in answer.aiter_raw():  # raw: what unpacks to gigabytes is not unpacked
-        pieces.append(piece)
-        size += len(piece)
-        if size > ANSWER_LIMIT_BYTES:
-            raise httpx.DecodingError(f"more than {ANSWER_LIMIT_BYTES} bytes")
-    return b"".join(pieces)
 
 
 def refusal(status: int, body: bytes) -> CortexError:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import ssl
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
-
 from cortex.config.gateway import GatewayConfig, GatewaySection, NeuronRef
-from cortex.gateway.fleet.client import NeuronClient, NeuronError, new_http
+from cortex.gateway.fleet.client import NeuronClient, NeuronError, new_pool
 from cortex.net import tls
 
 
@@ -31,8 +28,8 @@ class Clients(Mapping[str, NeuronClient]):
         """The configured ones. Raises TlsError when an authority cannot be read."""
         self._settings = config.gateway
         self._clients: dict[str, NeuronClient] = {}
-        self._https: dict[Path | None, tuple[ssl.SSLContext | None, httpx.AsyncClient]] = {}  # by who is trusted
-        self._held = AsyncExitStack()
+        self._authorities: dict[Path, ssl.SSLContext] = {}
+        self._pool = new_pool()
         self.check([config.gateway.neuron_tls_ca])
         for ref in config.trusted_neurons:
             self.add(ref)
@@ -43,7 +40,7 @@ class Clients(Mapping[str, NeuronClient]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._held.aclose()
+        await self._pool.aclose()
 
     def __getitem__(self, name: str) -> NeuronClient:
         try:
@@ -59,13 +56,12 @@ class Clients(Mapping[str, NeuronClient]):
 
     def add(self, ref: NeuronRef, *, elsewhere: bool = True) -> NeuronClient:
         """`elsewhere`: it may have its models on other hosts. Raises TlsError when its authority cannot be read."""
-        trusted, http = self._http(ref.tls_ca)
         client = NeuronClient(
             ref,
-            http,
+            self._pool,
             timeout_s=self._settings.poll_timeout_secs,
             load_timeout_s=self._settings.load_timeout_secs,
-            tls=trusted,
+            tls=self._trusted(ref.tls_ca),
             elsewhere=elsewhere,
         )
         self._clients[ref.name] = client
@@ -85,15 +81,11 @@ class Clients(Mapping[str, NeuronClient]):
         self._settings = settings
         for client in self._clients.values():
             client.timeout_s, client.load_timeout_s = settings.poll_timeout_secs, settings.load_timeout_secs
-        for authority, (trusted, _) in self._https.items():
-            if authority and trusted:
-                with contextlib.suppress(tls.TlsError):  # nobody may need it any more
-                    tls.trust(trusted, authority)
+        for authority, trusted in self._authorities.items():
+            with contextlib.suppress(tls.TlsError):  # nobody may need it any more
+                tls.trust(trusted, authority)
 
-    def _http(self, authority: Path | None) -> tuple[ssl.SSLContext | None, httpx.AsyncClient]:
-        if authority not in self._https:
-            trusted = tls.trusting(authority) if authority else None
-            http = new_http(trusted)
-            self._held.push_async_callback(http.aclose)
-            self._https[authority] = trusted, http
-        return self._https[authority]
+    def _trusted(self, authority: Path | None) -> ssl.SSLContext | None:
+        if authority is not None and authority not in self._authorities:
+            self._authorities[authority] = tls.trusting(authority)
+        return self._authorities[authority] if authority else None

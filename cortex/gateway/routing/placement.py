@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice, takewhile
 
 from cortex.config.catalogue import Catalogue, Profile
 from cortex.gateway.routing.decisions import Candidate
@@ -25,7 +25,7 @@ from cortex.gateway.routing.types import UNKNOWN, Node, Replica
 from cortex.wire.fleet import LoadRequest, ModelStatus
 
 ENOUGH = 8  # candidates: who is left after so many failures is found by deciding again
-LOOKED_AT = 16  # nodes that are weighed against one another, with the file and without; more only in vast fleets
+LOOKED_AT = 12  # nodes that are weighed against one another, with the file and without; more only in vast fleets
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,20 @@ def candidates(search: Search) -> tuple[Candidate, ...]:
     """The ready neurons that may load the model, best first; no more than `ENOUGH`."""
     if not search.files and not _may_be_fetched(search):
         return ()
-    for attempt in attempts(search.profile):
+    for attempt in _worthwhile(search):
         if found := list(_found(search, attempt)):
             return tuple(sorted(found, key=lambda each: _rank(search, each))[:ENOUGH])
     return ()
+
+
+def _worthwhile(search: Search) -> Iterator[Attempt]:
+    """The attempts without those that would look for as much memory as an earlier one."""
+    tried = set()
+    for attempt in attempts(search.profile):
+        same = (attempt.evicting, attempt.context, search.need_on(None, attempt.counted).mb)
+        if search.files or same not in tried:
+            tried.add(same)
+            yield attempt
 
 
 def best_on(search: Search, node: Node) -> Candidate | None:
@@ -106,14 +116,22 @@ def _without_file(search: Search, attempt: Attempt) -> Iterator[Node]:
     if not _may_be_fetched(search):
         return
     size = size_mb(search)
-    least = -1 if search.now.told else search.need_on(None, attempt.counted).mb or -1
-    alone = gpus_wanted(search.profile) < 2 and not (search.profile and search.profile.gpu_layers == 0)
-    for node in search.fleet.freest:
-        room = node.room_mb if attempt.evicting or not alone else node.free_mb
-        if (room < least and room != UNKNOWN) or node.name in search.files or not _is_open(search, node):
-            continue
-        if node.disk_free_mb is None or node.disk_free_mb > size:
+    for node in _large_enough(search, attempt):
+        has_disk = node.disk_free_mb is None or node.disk_free_mb > size
+        if has_disk and node.name not in search.files and _is_open(search, node):
             yield node
+
+
+def _large_enough(search: Search, attempt: Attempt) -> Iterable[Node]:
+    """The nodes that may have room for a model without a file there, the freest first; none is left out that has."""
+    freest, profile = search.fleet.freest, search.profile
+    least = search.need_on(None, attempt.counted).mb
+    if least is None or search.now.told or (profile and profile.gpu_layers == 0):
+        return freest
+    if attempt.evicting or gpus_wanted(profile) > 1:
+        return [node for node in freest if node.room_mb >= least] if search.fleet.most_room_mb >= least else ()
+    with_room = takewhile(lambda node: node.free_mb >= least, freest)
+    return chain(with_room, takewhile(lambda node: node.free_mb == UNKNOWN, reversed(freest)))
 
 
 def _may_be_fetched(search: Search) -> bool:

@@ -129,12 +129,13 @@ def why_not(model_id: str, catalogue: Catalogue, fleet: FleetSnapshot) -> Cortex
     profile = catalogue.profile(model_id)
     if not any(node.ready for node in fleet.freest):
         return errors.unavailable("no healthy nodes available", retry_after=BUSY_RETRY_S)
-    by_room = sorted(_perhaps(model_id, profile, fleet), key=lambda node: (-node.room_mb, node.name))
-    if up := next((node for node in by_room if node.ready and feasible(node, model_id, profile)), None):
-        return _no_room(model_id, catalogue, fleet, up)
-    if down := sorted(node.name for node in by_room if not node.ready and feasible(node, model_id, profile)):
+    able = [node for node in _perhaps(model_id, profile, fleet) if feasible(node, model_id, profile)]
+    if up := [node for node in able if node.ready]:
+        return _no_room(model_id, catalogue, fleet, max(up, key=lambda node: (node.room_mb, node.free_mb)))
+    if able:
+        names = ", ".join(sorted(node.name for node in able))
         return errors.unavailable(
-            f"model '{model_id}' can only be served by {', '.join(down)}, which is down", retry_after=DOWN_RETRY_S
+            f"model '{model_id}' can only be served by {names}, which is down", retry_after=DOWN_RETRY_S
         )
     if profile is not None:
         return errors.model_not_found(
@@ -144,10 +145,11 @@ def why_not(model_id: str, catalogue: Catalogue, fleet: FleetSnapshot) -> Cortex
 
 
 def _perhaps(model_id: str, profile: Profile | None, fleet: FleetSnapshot) -> Iterable[Node]:
-    """The nodes that are worth a look: what has no profile runs only where it is listed."""
-    if profile is not None:
-        return fleet.freest
-    return [fleet.by_name[replica.node] for replica in fleet.known.get(family(model_id), ())]
+    """The nodes that are worth a look: the roomiest, if it could; what has no profile runs only where it is listed."""
+    if profile is None:
+        return [fleet.by_name[replica.node] for replica in fleet.known.get(family(model_id), ())]
+    roomiest = max(fleet.freest, key=lambda node: node.room_mb)
+    return [roomiest] if roomiest.ready and feasible(roomiest, model_id, profile) else fleet.freest
 
 
 def _no_room(model_id: str, catalogue: Catalogue, fleet: FleetSnapshot, best: Node) -> CortexError:

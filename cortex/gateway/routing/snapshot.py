@@ -31,6 +31,8 @@ class FleetSnapshot:
     known     every replica, also on disk and on neurons that are down, by the family of its id
     servable  the loaded replicas on ready neurons by model, which is what most requests need
     hardware  a number that changes when what could run where at all has changed
+
+    most_room_mb  no node has more memory, were it empty
     """
 
     by_name: Mapping[str, Node] = field(default_factory=dict)
@@ -38,6 +40,7 @@ class FleetSnapshot:
     known: Index = field(default_factory=dict)
     servable: Index = field(default_factory=dict)
     hardware: int = 0
+    most_room_mb: int = 0
 
     @classmethod
     def of(cls, nodes: Iterable[Node]) -> Self:
@@ -63,7 +66,13 @@ class FleetSnapshot:
             known=_reindexed(self.known, _changes(old, node, servable=False), by_family=True),
             servable=_reindexed(self.servable, _changes(old, node, servable=True), by_family=False),
             hardware=self.hardware + (old is None or old.hardware != node.hardware),
+            most_room_mb=self._most_room(old, node, by_name),
         )
+
+    def _most_room(self, old: Node | None, node: Node, by_name: Mapping[str, Node]) -> int:
+        if old is not None and old.room_mb == self.most_room_mb > node.room_mb:  # it may have been the only one
+            return max(each.room_mb for each in by_name.values())
+        return max(self.most_room_mb, node.room_mb)
 
     def without(self, name: str) -> Self:
         """The same without a neuron that has left the fleet."""

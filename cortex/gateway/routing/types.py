@@ -75,7 +75,7 @@ class Node:
     clock_ahead  seconds by which that clock is ahead of ours
 
     Derived from these: `resident`, what takes memory or soon will; `free_mb`, the most that a model on one device could
-    take; `room_mb`, no less than what there would be if everybody left.
+    take; `room_mb`, no less than what there would be if everybody left; `failing`, whether a model failed there.
     """
 
     name: str
@@ -92,11 +92,14 @@ class Node:
     resident: tuple[Replica, ...] = field(init=False, compare=False, repr=False)
     free_mb: int = field(init=False, compare=False, repr=False)
     room_mb: int = field(init=False, compare=False, repr=False)
+    failing: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         resident = tuple(each for each in self.models.values() if each.status in _IN_MEMORY)
         free = [device.free_mb for device in self.devices] if self.devices else [self.memory_free_mb]
         known = [mb for mb in free if mb is not None]
+        failing = any(each.status == ModelStatus.failed for each in self.models.values())
+        object.__setattr__(self, "failing", failing)
         object.__setattr__(self, "resident", resident)
         object.__setattr__(self, "free_mb", max(known, default=UNKNOWN))
         held = [each.held_mb for each in resident]

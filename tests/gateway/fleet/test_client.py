@@ -8,14 +8,14 @@ from helpers.fake_neuron import FakeNeuron, answer, hang
 from helpers.gateways import free_port
 
 from cortex.config.gateway import NeuronRef
-from cortex.gateway.fleet.client import NeuronClient, NeuronError, NeuronRefusal, error_from, new_http
+from cortex.gateway.fleet.client import NeuronClient, NeuronError, NeuronRefusal, error_from, new_pool
 from cortex.wire.fleet import LoadRequest
 
 
 @contextlib.asynccontextmanager
 async def client_of(ref, timeout_s=5.0):
-    async with new_http() as http:
-        yield NeuronClient(ref, http, timeout_s=timeout_s, load_timeout_s=timeout_s)
+    async with new_pool() as pool:
+        yield NeuronClient(ref, pool, timeout_s=timeout_s, load_timeout_s=timeout_s)
 
 
 def test_a_neuron_is_asked_in_its_own_words():
