@@ -35,6 +35,7 @@ from cortex.wire.sse import comment
 MAX_ERROR_BODY_BYTES = 64 * 1024
 DEATH_NOTICE_S = 1.0  # how long to wait for the operating system to say why an engine's connection broke
 _JSON = (("content-type", "application/json"),)
+_ENGINES_OWN = frozenset({"server", "access-control-allow-origin"})  # said of itself, not of this API
 _WAITING = comment("waiting for the model")
 
 
@@ -95,6 +96,7 @@ class InferenceApi:
         if call.translation:
             await answer(exchange, sink, call.translation, waiting, started=started)
         else:
+            exchange.headers = [field for field in exchange.headers if field[0] not in _ENGINES_OWN]
             await relay(exchange, sink, started=started, observer=None, idle_timeout_s=self._idle_timeout_s)
 
     async def _open(
