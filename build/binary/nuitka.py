@@ -16,6 +16,7 @@ FLAGS = (
     "--mode=standalone",  # a folder that needs no Python; launcher.c makes one file of it, and says why not Nuitka's own
     f"--output-filename={PROGRAM}",
     "--include-package-data=tracerite",  # Sanic imports it, and it reads its script and style at import
+    "--include-module=jinja2.ext",  # templates of legacy models name their loop controls by string
     f"--user-plugin={PLUGIN}",  # which packages stay bytecode, and an older function for older systems
     "--python-flag=-P",  # a module in the caller's folder must not be taken for one of ours
     "--python-flag=no_asserts",  # ours hold none, and those of libraries are theirs to test

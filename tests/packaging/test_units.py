@@ -23,9 +23,9 @@ def root(tmp_path):
         shutil.copy(RPM / f"{service}.service", units)
     for target in ("sysinit", "basic", "shutdown", "network-online", "multi-user"):
         (units / f"{target}.target").write_text(f"[Unit]\nDescription={target}\n")
-    program = tmp_path / "usr/bin/cortex"
-    program.parent.mkdir()
-    shutil.copy("/bin/true", program)
+    (tmp_path / "usr/bin").mkdir()
+    for program in ("cortex", "kill"):
+        shutil.copy("/bin/true", tmp_path / "usr/bin" / program)
     return tmp_path
 
 
