@@ -43,6 +43,15 @@ class Nvidia:
     def read_health(self) -> tuple[DeviceHealth, ...]:
         return tuple(_health(index, handle) for index, handle in self._handles()) if self._ensure_open() else ()
 
+    def read_processes(self) -> dict[int, int]:
+        """MiB of GPU memory by process id, all devices together. Empty where the driver does not tell (in some containers)."""
+        held: dict[int, int] = {}
+        for _, handle in self._handles() if self._ensure_open() else ():
+            for process in _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ():
+                if process.usedGpuMemory is not None:
+                    held[process.pid] = held.get(process.pid, 0) + process.usedGpuMemory // MIB
+        return held
+
     def _ensure_open(self) -> bool:
         if not self._open:
             try:

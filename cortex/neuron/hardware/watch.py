@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class HardwareWatch:
         self.facts: HostFacts = host.read_facts()
         self.nvidia = NvidiaFacts()
         self.devices: tuple[DeviceHealth, ...] = ()
+        self.gpu_mb_by_process: Mapping[int, int] = {}
         self.memory_free_mb = host.memory_free_mb()
         self.disk_free_mb: int | None = None
         self._disk = disk
@@ -66,6 +67,7 @@ class HardwareWatch:
         if not self.nvidia.devices:
             self.nvidia = _with_our_side(self._nvml.read_facts())
         self.devices = self._nvml.read_health()
+        self.gpu_mb_by_process = self._nvml.read_processes() if self.devices else {}
         self.memory_free_mb = host.memory_free_mb()
         self.disk_free_mb = host.disk_free_mb(self._disk) if self._disk else None
 

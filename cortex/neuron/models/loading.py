@@ -11,6 +11,7 @@ import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from cortex import errors
@@ -53,8 +54,8 @@ class Loaded:
 
     @property
     def memory_mb(self) -> int | None:
-        """What the engine really holds, MiB."""
-        return self.engine.memory_mb()
+        """What the engine really holds, MiB: of its GPUs, or of the host. None: nobody tells."""
+        return self.promise.measured() if self.promise.measured else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,8 @@ class Loader:
         except BaseException:
             self.ledger.release(promise)
             raise
-        promise.measured = None if devices else engine.memory_mb
+        # From now on its memory is seen, and no longer promised.
+        promise.measured = partial(self._gpu_mb, engine.pid) if devices else engine.memory_mb
         if devices and not _uses_gpu(engine):
             job.note(f"this build of {harness.name} knows no GPU: the model runs on the processor")
         capabilities = harness.capabilities(model.header, spec.mode, vision=spec.mmproj is not None)
@@ -119,8 +121,11 @@ class Loader:
         await loaded.engine.stop()
         self.ledger.release(loaded.promise)
         await self.hardware.refresh()  # whoever made room reads it next
-        if held_mb is not None and not loaded.devices:
+        if held_mb is not None:
             await asyncio.to_thread(self._measured.put, loaded.memory_key, held_mb)
+
+    def _gpu_mb(self, pid: int) -> int | None:
+        return self.hardware.gpu_mb_by_process.get(pid)
 
     # ---- ①
 
