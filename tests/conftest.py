@@ -7,6 +7,7 @@ it load it with `chat_template = "chatml"`.
 from __future__ import annotations
 
 import importlib.util
+import signal
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,11 @@ from helpers.legacy_ggml import write_legacy_models
 from helpers.scripted_gguf import write_scripted_model
 from helpers.smollm2_to_ggjt import write_ggjt_model
 from helpers.smollm2_to_spm import write_spm_model
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # of a shell's background job; programs started here would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
