@@ -146,7 +146,7 @@ exec chroot "$1" /bin/sh -c '
   printf "[[neurons]]\nname = \"here\"\nendpoint = \"http://127.0.0.1:13131\"\n[gateway]\npoll_interval_secs = 1\n" > /cortex.toml
   /cortex --role gateway --config /cortex.toml 2>/gateway.log & gateway=$!
   for i in $(seq 600); do
-    /cortex status > /status 2>&1 && grep -q "1 of 1 neurons answer" /status && break
+    /cortex status > /status 2>&1 && grep -q "$MODEL *here *loaded" /status && break
     sleep 0.2
   done
   cat /status
