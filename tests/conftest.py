@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import processes
 from helpers.legacy_falcon import falcon_bytes
 from helpers.legacy_ggml import write_legacy_models
 from helpers.scripted_gguf import write_scripted_model
@@ -22,7 +25,19 @@ if (
 ):  # of a shell's background job; programs started here would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+TEST_ENDS_S = 10.0
 DEMO_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """A process that outlives its test fails that test, and not a later one that counts them."""
+    processes.begin()
+    yield
+    deadline = time.monotonic() + TEST_ENDS_S
+    while (left := processes.children()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not left, f"left behind: {[processes.command(pid) for pid in left]}"
 
 
 @pytest.fixture(scope="session")

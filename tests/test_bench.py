@@ -7,6 +7,7 @@ import pytest
 from benchmarks import cycles, load, processes, proxies, relay
 from benchmarks.cycles import Held
 from benchmarks.errors import CannotRun
+from benchmarks.ports import free_port
 from benchmarks.relay import Figure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,7 +28,7 @@ def test_both_loads_are_answered_through_the_gateway(tmp_path):
 def test_a_load_that_is_refused_is_no_figure(tmp_path):
     """A proxy that answers an error would look fast: the benchmark says what came instead."""
     core = relay.Cores.of_this_machine()
-    nothing = processes.free_port()
+    nothing = free_port()
     with (
         proxies.gateway(nothing, tmp_path, core.proxy) as gateway,
         pytest.raises(CannotRun, match="503 Service Unavailable"),
@@ -40,7 +41,7 @@ def test_a_process_that_does_not_start_is_told_with_its_last_words(tmp_path):
     command = ["sh", "-c", "echo no such thing >&2; exit 3"]
     with (
         pytest.raises(CannotRun, match="no such thing"),
-        processes.running(command, port=processes.free_port(), log=tmp_path / "log"),
+        processes.running(command, port=free_port(), log=tmp_path / "log"),
     ):
         raise AssertionError("never reached")
 

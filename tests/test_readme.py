@@ -18,7 +18,8 @@ from typing import Self, get_args
 
 import httpx
 import pytest
-from helpers.demo import ROOT, running_demo, three_free_ports
+from benchmarks.ports import free_ports
+from helpers.demo import ROOT, running_demo
 from helpers.waiting import until
 from pydantic import BaseModel
 
@@ -141,7 +142,7 @@ def test_the_first_requests_work(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_ones_own_models_are_served(tmp_path: Path, models_dir: Path) -> None:
     """`--role all` with a folder and nothing else serves what is in it."""
-    first = three_free_ports()
+    first = free_ports(3)
     environ = {
         "CORTEX_GATEWAY__LISTEN": f"127.0.0.1:{first}",
         "CORTEX_GATEWAY__METRICS_LISTEN": f"127.0.0.1:{first + 1}",
@@ -158,7 +159,7 @@ def test_a_fleet_is_five_minutes(tmp_path: Path, models_dir: Path) -> None:
     """The files and commands of the fleet, on three hosts that are folders here: both neurons are up at the end."""
     text = section("A fleet in five minutes")
     on_hosts, on_gateway = (block.splitlines() for block in blocks(text, "sh"))
-    gateway, beast, benjy = (three_free_ports() for _ in range(3))
+    gateway, beast, benjy = (free_ports(3) for _ in range(3))
     places = {
         "0.0.0.0:31313": f"127.0.0.1:{gateway}",
         "0.0.0.0:31314": f"127.0.0.1:{gateway + 1}",

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import processes
 from benchmarks.errors import CannotRun
 from benchmarks.options import at_least_one
+from benchmarks.ports import free_port
 
 DESCRIPTION = """\
 Starts each role from the binary and from source by turns, and prints the median of the time from the start of the process
@@ -92,7 +92,7 @@ def _compared(role: str, binary: Sequence[Start], source: Sequence[Start]) -> di
 
 def start(command: Sequence[str], role: str, folder: Path) -> Start:
     """One start and stop of a role on free ports. Raises CannotRun."""
-    port = processes.free_port()
+    port = free_port()
     began = time.monotonic()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

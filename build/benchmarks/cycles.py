@@ -19,6 +19,7 @@ import httpx
 from benchmarks import processes
 from benchmarks.errors import CannotRun
 from benchmarks.options import at_least_one
+from benchmarks.ports import free_port
 
 DESCRIPTION = """\
 Loads and unloads the demo model (SmolLM2-135M-Instruct) on a `cortex --role neuron` of its own, and prints the neuron's
@@ -118,7 +119,7 @@ def _neuron(folder: Path) -> Iterator[tuple[int, httpx.Client]]:
     models = folder / "models"
     models.mkdir()
     (models / demo_model().name).symlink_to(demo_model())
-    port = processes.free_port()
+    port = free_port()
     config = folder / "neuron.toml"
     config.write_text(f"""\
 port = {port}

@@ -22,6 +22,7 @@ from benchmarks import processes
 from benchmarks.errors import CannotRun
 from benchmarks.mock_fleet import KINDS, MODEL_MB, TOTAL_MB, address
 from benchmarks.options import at_least_one
+from benchmarks.ports import free_port
 from cortex.config.catalogue import Catalogue
 from cortex.config.gateway import GatewayConfig, NeuronRef
 from cortex.gateway.fleet.clients import Clients
@@ -64,7 +65,7 @@ def add_command(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="cortex-bench-") as name:
-        folder, port = Path(name), processes.free_port()
+        folder, port = Path(name), free_port()
         command = [sys.executable, "-m", "benchmarks.mock_fleet", str(port), str(args.hosts), str(args.models)]
         with processes.running(command, port=port, host=address(args.hosts - 1), log=folder / "fleet.log"):
             by_kind = uvloop.run(decisions(args.hosts, port))
@@ -169,7 +170,7 @@ def _listing_ms(http: httpx.Client) -> float:
 
 @contextlib.contextmanager
 def _gateway(folder: Path, hosts: int, port: int) -> Iterator[tuple[int, httpx.Client]]:
-    listen = processes.free_port()
+    listen = free_port()
     config, models = folder / "cortex.toml", folder / "models.toml"
     entries = "\n".join(
         f'[[neurons]]\nname = "{ref.name}"\nendpoint = "{ref.endpoint}"' for ref in neurons(hosts, port)

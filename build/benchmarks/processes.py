@@ -61,13 +61,6 @@ def children(pid: int) -> list[int]:
     ]
 
 
-def free_port() -> int:
-    """A loopback port that nobody listens on just now."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
-
-
 def _wait_for(host: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks import processes
 from benchmarks.errors import CannotRun
+from benchmarks.ports import free_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 @contextlib.contextmanager
 def mock_neuron(folder: Path, core: int) -> Iterator[int]:
     """The upstream of both; yields its port."""
-    port = processes.free_port()
+    port = free_port()
     command = [sys.executable, "-m", "benchmarks.mock_neuron", str(port)]
     with processes.running(command, port=port, log=folder / "mock.log", cores={core}):
         yield port
@@ -38,12 +39,12 @@ def mock_neuron(folder: Path, core: int) -> Iterator[int]:
 @contextlib.contextmanager
 def gateway(upstream: int, folder: Path, core: int) -> Iterator[Proxy]:
     """`cortex --role gateway` with its defaults, its log going to a file."""
-    port = processes.free_port()
+    port = free_port()
     config = folder / "cortex.toml"
     config.write_text(f"""\
 [gateway]
 listen = "127.0.0.1:{port}"
-metrics_listen = "127.0.0.1:{processes.free_port()}"
+metrics_listen = "127.0.0.1:{free_port()}"
 drain_secs = 1
 [[neurons]]
 name = "mock"
@@ -64,7 +65,7 @@ def find_nginx() -> str:
 @contextlib.contextmanager
 def nginx(upstream: int, folder: Path, core: int) -> Iterator[Proxy]:
     """nginx, one worker, upstream connections kept alive, and a line per request in a file as Debian has it: so has the gateway."""
-    port = processes.free_port()
+    port = free_port()
     config = folder / "nginx.conf"
     config.write_text(_nginx_config(upstream, port, folder))
     command = [find_nginx(), "-e", f"{folder}/nginx-error.log", "-c", str(config)]

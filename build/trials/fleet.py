@@ -22,7 +22,8 @@ from typing import Any
 
 import httpx
 from benchmarks.errors import CannotRun
-from benchmarks.processes import children, free_port
+from benchmarks.ports import free_port
+from benchmarks.processes import children
 from helpers import scripted_gguf
 
 from trials.fakes import BadNeuron

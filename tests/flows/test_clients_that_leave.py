@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, running_neuron
+from helpers.processes import only_child
 from helpers.waiting import until
 
 from cortex.tasks import running
@@ -14,11 +15,6 @@ from cortex.tasks import running
 pytestmark = pytest.mark.model
 CHAT = "/v1/chat/completions"
 WORDS = " ".join(f"word{number}" for number in range(1300))  # half a minute of prefill for the demo model
-
-
-def _engine():
-    (child,) = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    return int(child)
 
 
 def _cpu_s(pid):
@@ -53,11 +49,11 @@ async def _read(neuron, body, got):
 async def _client(neuron, body):
     """A client that leaves at the end of the block; in it, the engine is at work for it."""
     got = bytearray()
-    begin = _cpu_s(_engine())
+    begin = _cpu_s(only_child())
     async with running(_read(neuron, body, got), name="client"):
         if body["stream"]:
             await until(lambda: got, within_s=30)
-        await until(lambda: _cpu_s(_engine()) > begin + 0.5, within_s=30)
+        await until(lambda: _cpu_s(only_child()) > begin + 0.5, within_s=30)
         yield got
 
 
@@ -68,9 +64,9 @@ async def _left_alone(neuron, body, ask):
             assert b"[DONE]" not in got
         async with asyncio.timeout(8):
             assert (await ask()).status_code == 200
-        used = _cpu_s(_engine())
+        used = _cpu_s(only_child())
         await asyncio.sleep(0.5)
-        assert _cpu_s(_engine()) - used < 0.3
+        assert _cpu_s(only_child()) - used < 0.3
 
 
 async def _left_beside(neuron, body, beside, ask):

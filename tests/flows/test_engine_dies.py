@@ -4,17 +4,12 @@ import asyncio
 import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 from helpers.live import SCRIPTED, SCRIPTED_MODEL, running_neuron
+from helpers.processes import only_child
 
 pytestmark = pytest.mark.model
-
-
-def _engine():
-    (child,) = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    return int(child)
 
 
 @pytest.mark.parametrize("fatal", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT])
@@ -34,7 +29,7 @@ def test_a_stream_of_a_dying_engine_ends_with_an_error_event_and_the_next_reques
             async with neuron.http.stream("POST", "/v1/chat/completions", json=body) as stream:
                 async for piece in stream.aiter_bytes():
                     if not text:
-                        os.kill(_engine(), fatal)
+                        os.kill(only_child(), fatal)
                     text += piece
             *events, last = [
                 json.loads(event.removeprefix(b"data: "))
@@ -61,7 +56,7 @@ def test_a_request_without_stream_hears_502(models_dir):
             async def shoot():
                 while (await neuron.get("/health"))["models"][0]["in_flight"] == 0:
                     await asyncio.sleep(0.005)
-                os.kill(_engine(), signal.SIGSEGV)
+                os.kill(only_child(), signal.SIGSEGV)
 
             answer, _ = await asyncio.gather(neuron.chat(SCRIPTED, "[[loop]]", max_tokens=4000), shoot())
             assert (answer.status_code, answer.json()["error"]["code"]) == (502, "engine_failed")
@@ -79,7 +74,7 @@ def test_an_engine_that_keeps_dying_fails_with_the_reason(models_dir, monkeypatc
             await neuron.load(SCRIPTED_MODEL)
             for _ in range(4):
                 assert (await neuron.chat(SCRIPTED, "hi")).status_code == 200
-                os.kill(_engine(), signal.SIGSEGV)
+                os.kill(only_child(), signal.SIGSEGV)
                 await _until_status(neuron, "recovering", "failed")
                 await _until_status(neuron, "loaded", "failed")
             refused = await neuron.chat(SCRIPTED, "hi")

@@ -5,10 +5,10 @@ import contextlib
 import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, running_neuron
+from helpers.processes import only_child
 from helpers.waiting import until
 
 from cortex.tasks import running
@@ -20,12 +20,12 @@ CHAT = "/v1/chat/completions"
 @contextlib.contextmanager
 def _hanging_engine():
     """The engine's process stands still for the time of the block."""
-    (child,) = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    os.kill(int(child), signal.SIGSTOP)
+    engine = only_child()
+    os.kill(engine, signal.SIGSTOP)
     try:
         yield
     finally:
-        os.kill(int(child), signal.SIGCONT)
+        os.kill(engine, signal.SIGCONT)
 
 
 def _endless():

@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
+from benchmarks.ports import free_port
 from helpers.fake_neuron import CHAT_ANSWER, FakeNeuron
-from helpers.gateways import Client, eventually, free_port, gateway
+from helpers.gateways import Client, eventually, gateway
 from helpers.live import SCRIPTED, SCRIPTED_MODEL, neuron_config, running_neuron
 
 from cortex.cli import main

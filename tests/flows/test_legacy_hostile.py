@@ -1,13 +1,12 @@
 """Prompts and files that end the library's process where nobody checks them: each is answered, or refused with a typed error."""
 
 import asyncio
-import os
 import shutil
-from pathlib import Path
 
 import pytest
 from helpers.legacy_ggml import PROMPT, legacy_bytes
 from helpers.live import running_neuron
+from helpers.processes import children, only_child
 from helpers.tiny_spm import shapes, tiny_spm
 
 pytestmark = pytest.mark.model
@@ -27,10 +26,6 @@ HOSTILE = {
 }
 
 
-def _engines():
-    return [int(child) for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]
-
-
 async def _complete(neuron, model, prompt, **more):
     body = {"model": model, "prompt": prompt, "max_tokens": 4, "temperature": 0, **more}
     return await neuron.http.post("/v1/completions", json=body)
@@ -46,7 +41,7 @@ def test_no_prompt_ends_an_engine(legacy_dir, old_llama_dir, model):
             settings = {"context": 512} if folder is old_llama_dir else {}
             loaded = await neuron.load({"model_id": model, "harness": "ctransformers", "threads": 1, **settings})
             assert loaded.status_code == 200, loaded.text
-            (pid,) = _engines()
+            pid = only_child()
             for name, prompt in HOSTILE.items():
                 answer = await _complete(neuron, model, prompt)
                 assert answer.status_code in (200, 400), (name, answer.text)
@@ -74,7 +69,7 @@ def test_no_prompt_ends_an_engine(legacy_dir, old_llama_dir, model):
                 assert answer.status_code == 200, (extreme, answer.text)
             both = await asyncio.gather(*(_complete(neuron, model, PROMPT) for _ in range(4)))
             assert len({answer.json()["choices"][0]["text"] for answer in both}) == 1
-            assert _engines() == [pid]
+            assert children() == {pid}
 
     asyncio.run(scenario())
 
@@ -142,7 +137,7 @@ def test_no_file_ends_a_neuron_or_an_engine_that_a_check_could_have_saved(legacy
                 assert refused.status_code in (404, 422), (name, refused.text)
                 assert error["code"] in ("model_not_found", "unsupported_model"), (name, refused.text)
                 assert "signal" not in error["message"], (name, refused.text)
-            assert _engines() == []
+            assert not children()
             assert (await neuron.load({"model_id": "sound", "threads": 1})).status_code == 200
             assert (await _complete(neuron, "sound", PROMPT)).json()["choices"][0]["text"] == " Paris."
 

@@ -4,26 +4,17 @@ import asyncio
 import json
 import os
 import signal
-from pathlib import Path
 
 import pytest
 from helpers.legacy_ggml import ANSWER, FAMILIES, PROMPT
 from helpers.live import running_neuron
+from helpers.processes import children, only_child
 from helpers.waiting import until
 
 pytestmark = pytest.mark.model
 
 GGJT = {"model_id": "ggjt", "threads": 1, "context": 512}
 QUESTION = "What is the capital of France?"
-
-
-def _engines():
-    return [int(child) for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]
-
-
-def _engine():
-    (child,) = _engines()
-    return child
 
 
 async def _complete(neuron, model, prompt, **more):
@@ -195,7 +186,7 @@ def test_a_client_that_leaves_frees_the_model(old_llama_dir):
     async def scenario():
         async with running_neuron(old_llama_dir) as neuron:
             await neuron.load({**GGJT, "context": 8192})
-            pid = _engine()
+            pid = only_child()
             body = {
                 "model": "ggjt",
                 "prompt": "One, two, three",
@@ -209,7 +200,7 @@ def test_a_client_that_leaves_frees_the_model(old_llama_dir):
                         break
             assert (await _complete(neuron, "ggjt", "The capital of France is", max_tokens=2)).status_code == 200
             assert (await neuron.get("/health"))["models"][0]["in_flight"] == 0
-            assert _engine() == pid
+            assert only_child() == pid
 
     asyncio.run(scenario())
 
@@ -278,11 +269,11 @@ def test_an_engine_that_dies_comes_back(legacy_dir):
     async def scenario():
         async with running_neuron(legacy_dir) as neuron:
             await neuron.load({"model_id": "gpt2", "threads": 1})
-            first = _engine()
+            first = only_child()
             os.kill(first, signal.SIGSEGV)
-            await until(lambda: first not in _engines())
+            await until(lambda: first not in children())
             answer = await _complete(neuron, "gpt2", PROMPT)
             assert answer.json()["choices"][0]["text"] == ANSWER
-            assert _engine() != first
+            assert only_child() != first
 
     asyncio.run(scenario())

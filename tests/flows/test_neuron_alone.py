@@ -1,19 +1,14 @@
 """A single neuron is useful by itself: load, chat, watch, unload, over HTTP and with a real engine."""
 
 import asyncio
-import os
 import stat
-from pathlib import Path
 
 import pytest
 from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, live, running_neuron
+from helpers.processes import children
 from helpers.waiting import until
 
 pytestmark = pytest.mark.model
-
-
-def _engines_of_this_process():
-    return [int(child) for child in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]
 
 
 def test_load_chat_and_unload(models_dir):
@@ -46,10 +41,10 @@ def test_load_chat_and_unload(models_dir):
 
             again = await neuron.load(SCRIPTED_MODEL)
             assert again.json()["status"] == "loaded"
-            assert len(_engines_of_this_process()) == 1
+            assert len(children()) == 1
             unloaded = await neuron.http.post("/models/unload", json={"model_id": SCRIPTED})
             assert unloaded.json() == {"status": "unloaded"}
-            assert _engines_of_this_process() == []
+            assert not children()
             assert await neuron.get("/models") == []
             twice = await neuron.http.post("/models/unload", json={"model_id": SCRIPTED})
             assert twice.status_code == 404
@@ -99,7 +94,7 @@ def test_two_loads_of_one_model_join(models_dir):
         async with running_neuron(models_dir) as neuron:
             answers = await asyncio.gather(*(neuron.load(SCRIPTED_MODEL) for _ in range(5)))
             assert {answer.json()["job_id"] for answer in answers} == {answers[0].json()["job_id"]}
-            assert len(_engines_of_this_process()) == 1
+            assert len(children()) == 1
 
     asyncio.run(scenario())
 
@@ -280,11 +275,11 @@ def test_leaving_the_neuron_drains_and_ends_every_engine(models_dir):
             await neuron.load(SCRIPTED_MODEL)
             group.create_task(read(neuron.url))
             await until(lambda: bytes(text).count(b"data:") > 3)
-            engines = _engines_of_this_process()
+            engines = children()
         return bytes(text), engines
 
     text, engines = asyncio.run(scenario())
     assert len(engines) == 1
-    assert _engines_of_this_process() == []
+    assert not children()
     assert text.rstrip().endswith(b"}")
     assert b'"error"' in text.rsplit(b"data: ", 1)[1]

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from helpers.fake_neuron import CHAT_ANSWER, STREAM_EVENTS, FakeNeuron, answer, hang
+from helpers.fake_neuron import CHAT_ANSWER, STREAM_EVENTS, FakeNeuron, answer, hang, hold_at
 from helpers.gateways import Client, eventually, gateway
 from helpers.upstream import FakeUpstream, Peer, Script
 from helpers.waiting import until
@@ -134,10 +134,11 @@ def test_a_neuron_that_accepts_and_never_answers_is_given_up_in_time():
     """A stream hears nothing for the idle time-out: 504, and it is not tried elsewhere, where it might be the request's fault as well."""
 
     async def scenario():
-        async with faulty([], others=1) as (client, upstream):
+        async with faulty([Peer.request], others=1) as (client, upstream):
             told = await client.chat(stream=True)
             assert (told.status_code, told.json()["error"]["code"]) == (504, "upstream_timeout")
-            assert len(upstream.peers) == 1
+            assert [asked.line.split()[0] for asked in upstream.requests].count("POST") == 1
+            assert not (await client.node("b0"))["models"][0].get("in_flight")
 
     asyncio.run(scenario())
 
@@ -210,19 +211,13 @@ def test_a_neuron_that_comes_back_with_other_models_is_known_for_those():
             FakeNeuron("b", {"org/m": "unloaded"}) as b,
             gateway([a, b], poll_interval_secs=0.1) as client,
         ):
-            begun = asyncio.Event()
-
-            async def step(number: int) -> None:
-                if number == 2:
-                    begun.set()
-                    await asyncio.Event().wait()
-
-            a.step = step
-            async with running(client.stream_text(), name="stream") as stream:
-                await begun.wait()
+            a.step, got = hold_at(2), bytearray()
+            async with running(client.read_into(got), name="stream") as stream:
+                await until(lambda: STREAM_EVENTS[1] in got)
                 await a.stop()
                 a.step, a.models = None, {"org/new": {"id": "org/new", "status": "loaded"}}
-                assert '"code":"upstream_connection_error"' in await stream
+                await stream
+                assert b'"code":"upstream_connection_error"' in got
             assert (await client.chat()).headers["x-cortex-node"] == "b"
             await a.start()
 
@@ -246,14 +241,16 @@ def test_a_neuron_that_disappears_takes_only_its_own_streams_with_it():
             gateway([a, b]) as client,
         ):
             gate, tasks = asyncio.Event(), Tasks("test")
-            a.step = b.step = lambda number: gate.wait() if number == 2 else asyncio.sleep(0)
-            streams = [tasks.start(f"s{number}", client.stream_text()) for number in range(10)]
-            await until(lambda: len(a.sent) == len(b.sent) == 5)
+            a.step = b.step = hold_at(2, gate)
+            texts = [bytearray() for _ in range(10)]
+            streams = [tasks.start(f"s{number}", client.read_into(text)) for number, text in enumerate(texts)]
+            await until(lambda: all(STREAM_EVENTS[1] in text for text in texts))
+            assert (len(a.sent), len(b.sent)) == (5, 5)
             await a.stop()
             gate.set()
-            texts = [await stream for stream in streams]
-            assert sorted(text.count("[DONE]") for text in texts) == [0] * 5 + [1] * 5
-            assert sorted(text.count('"error"') for text in texts) == [0] * 5 + [1] * 5
+            await asyncio.wait(streams)
+            assert sorted(text.count(b"[DONE]") for text in texts) == [0] * 5 + [1] * 5
+            assert sorted(text.count(b'"error"') for text in texts) == [0] * 5 + [1] * 5
             assert list(client.handle.reconfiguration._membership._fleet.in_flight) == []
 
     asyncio.run(scenario())

@@ -3,19 +3,44 @@
 import asyncio
 import time
 
+import pytest
 from helpers.budget_neuron import BudgetNeuron
 from helpers.gateways import gateway
 from helpers.waiting import until
 
+from cortex.gateway.fleet import upkeep
+from cortex.gateway.fleet.upkeep import Upkeep
 from cortex.tasks import Tasks
 
 A, B = "org/a", "org/b"
 SIZES = {A: 600, B: 600}
+LOOKS = 5  # of every gateway, in which it would do what it should not do
 
 
-async def some_ticks():
-    """As long as upkeep needs to do something that it should not do."""
-    await asyncio.sleep(2.5)
+@pytest.fixture(autouse=True)
+def looks(monkeypatch):
+    """How often each gateway has looked after its models, which it does more often here."""
+    looks: dict[Upkeep, int] = {}
+    run, tick = Upkeep.run, Upkeep._tick
+
+    async def counting(self):
+        looks[self] = 0
+        await run(self)
+
+    async def counted(self):
+        await tick(self)
+        looks[self] += 1
+
+    monkeypatch.setattr(upkeep, "TICK_S", 0.05)
+    monkeypatch.setattr(Upkeep, "run", counting)
+    monkeypatch.setattr(Upkeep, "_tick", counted)
+    return looks
+
+
+async def some_looks(looks):
+    before = dict(looks)
+    assert before
+    await until(lambda: all(looks[each] >= before[each] + LOOKS for each in before))
 
 
 def test_a_model_leaves_when_nobody_has_used_it_for_its_ttl():
@@ -34,7 +59,7 @@ def test_a_model_leaves_when_nobody_has_used_it_for_its_ttl():
     asyncio.run(scenario())
 
 
-def test_a_model_that_is_used_or_rather_new_stays():
+def test_a_model_that_is_used_or_rather_new_stays(looks):
     """Busy for longer than its ttl, also by others; and a neuron whose clock is ahead does not make it old."""
 
     async def scenario():
@@ -48,7 +73,7 @@ def test_a_model_that_is_used_or_rather_new_stays():
             tasks = Tasks("test")
             busy = tasks.start("busy", client.chat(A))
             await until(lambda: one.in_flight[A])
-            await some_ticks()
+            await some_looks(looks)
             assert one.log == [f"serve {A}"]
             one.gate.set()
             await busy
@@ -59,24 +84,25 @@ def test_a_model_that_is_used_or_rather_new_stays():
     asyncio.run(scenario())
 
 
-def test_a_resident_model_comes_back_once_what_is_in_its_way_is_idle():
+def test_a_resident_model_comes_back_once_what_is_in_its_way_is_idle(looks):
     """It is displaced when somebody needs the room, not restored while that is used, and restored afterwards."""
 
     async def scenario():
         one = BudgetNeuron("one", 1000, SIZES)
-        catalogue = {"resident": {"models": [A], "idle_secs": 2.0}}
-        async with one, gateway([one], catalogue, poll_interval_secs=0.5) as client:
+        catalogue = {"resident": {"models": [A], "idle_secs": 0.5}}
+        async with one, gateway([one], catalogue, poll_interval_secs=0.2) as client:
             await until(lambda: one.loaded() == [A])
+            await some_looks(looks)  # it is seen to be there
             assert (await client.chat(B)).status_code == 200
             last_used = time.time()
             await until(lambda: one.loaded() == [A], within_s=30)
-            assert time.time() - last_used >= 2
+            assert time.time() - last_used >= 0.5
             assert one.log == [f"load {A}", f"unload {A}", f"load {B}", f"serve {B}", f"unload {B}", f"load {A}"]
 
     asyncio.run(scenario())
 
 
-def test_resident_models_do_not_displace_one_another():
+def test_resident_models_do_not_displace_one_another(looks):
     """Where both do not fit, one of them is there, and stays; and a resident model has no ttl."""
 
     async def scenario():
@@ -84,13 +110,13 @@ def test_resident_models_do_not_displace_one_another():
         catalogue = {"models": [{"id": A, "ttl": 0.1}], "resident": {"models": [A, B], "idle_secs": 0}}
         async with one, gateway([one], catalogue):
             await until(lambda: one.loaded() == [A])
-            await some_ticks()
+            await some_looks(looks)
             assert one.log == [f"load {A}"]
 
     asyncio.run(scenario())
 
 
-def test_a_resident_model_that_cannot_be_loaded_is_left_alone_for_a_while():
+def test_a_resident_model_that_cannot_be_loaded_is_left_alone_for_a_while(looks):
     """A broken file does not keep a host busy."""
 
     async def scenario():
@@ -98,13 +124,13 @@ def test_a_resident_model_that_cannot_be_loaded_is_left_alone_for_a_while():
         one.load_failures[A] = {"message": "cut short", "code": "unsupported_model"}
         async with one, gateway([one], {"resident": {"models": [A]}}):
             await until(lambda: one.loads)
-            await some_ticks()
+            await some_looks(looks)
             assert len(one.loads) == 1
 
     asyncio.run(scenario())
 
 
-def test_two_gateways_do_not_disturb_one_another():
+def test_two_gateways_do_not_disturb_one_another(looks):
     """Both look after the same model: it leaves once, and comes back once."""
 
     async def scenario():
@@ -113,7 +139,7 @@ def test_two_gateways_do_not_disturb_one_another():
         catalogue = {"resident": {"models": [A], "idle_secs": 0.2}}
         async with one, gateway([one], catalogue), gateway([one], catalogue):
             await until(lambda: one.loaded() == [A])
-            await some_ticks()
+            await some_looks(looks)
             assert one.log == [f"unload {B}", f"load {A}"]
 
     asyncio.run(scenario())

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
@@ -51,7 +52,7 @@ class Demo:
 @contextlib.contextmanager
 def running_demo() -> Iterator[Demo]:
     """build/up from its first line to its end. Its temporary files are in a folder of their own, so that leftovers show."""
-    port = three_free_ports()
+    port = free_ports(3)
     with tempfile.TemporaryDirectory(prefix="demo-") as home:
         process = subprocess.Popen(
             [ROOT / "build/up", "--port", str(port)],
@@ -95,14 +96,3 @@ def _belongs(pid: int, session: int, setting: str) -> bool:
         return os.getsid(pid) == session or setting.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
-
-
-def three_free_ports() -> int:
-    """The first of three ports in a row that nobody listens on just now."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as sock:
-            first: int = sock.getsockname()[1]
-        with contextlib.suppress(OSError, OverflowError), contextlib.ExitStack() as stack:
-            for port in (first, first + 1, first + 2):
-                stack.enter_context(socket.create_server(("127.0.0.1", port)))
-            return first

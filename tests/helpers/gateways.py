@@ -31,6 +31,13 @@ class Client(httpx.AsyncClient):
         """The whole text of a streamed chat."""
         return (await self.chat(model, stream=True, **fields)).text
 
+    async def read_into(self, got: bytearray, model: str = "org/m", **fields: Any) -> None:
+        """A streamed chat, piece by piece, as a client sees it."""
+        body = {"model": model, "messages": [], "stream": True} | fields
+        async with self.stream("POST", "/v1/chat/completions", json=body) as response:
+            async for piece in response.aiter_bytes():
+                got.extend(piece)
+
     async def metric(self, line_start: str) -> float | None:
         """The value of the first sample whose line begins so."""
         text = (await self.get(self.metrics_url)).text
@@ -48,6 +55,7 @@ async def gateway(
     *,
     entitlements: dict[str, Any] | None = None,
     eviction: dict[str, Any] | None = None,
+    responses: dict[str, Any] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Client]:
     """A running gateway and a client of it; `settings` are those of its own table."""
@@ -56,6 +64,7 @@ async def gateway(
             "gateway": {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "drain_secs": 0, **settings},
             "entitlements": entitlements or {},
             "eviction": eviction or {},
+            "responses": responses or {},
             "neurons": [neuron.ref if isinstance(neuron, FakeNeuron) else neuron for neuron in neurons],
         }
     )
@@ -76,11 +85,3 @@ async def eventually(fact: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
             raise AssertionError(f"still {value!r} after {DEADLINE_S:g} s")
         await asyncio.sleep(0.01)
     return value
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port

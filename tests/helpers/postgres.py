@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from helpers.gateways import free_port
+from benchmarks.ports import free_port
 
 PASSWORD = "pg-secret-73"
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/bin")

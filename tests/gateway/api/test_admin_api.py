@@ -3,8 +3,9 @@
 import asyncio
 
 import pytest
+from benchmarks.ports import free_port
 from helpers.fake_neuron import FakeNeuron
-from helpers.gateways import eventually, free_port, gateway
+from helpers.gateways import eventually, gateway
 from helpers.waiting import until
 
 

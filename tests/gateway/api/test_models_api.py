@@ -2,8 +2,9 @@
 
 import asyncio
 
+from benchmarks.ports import free_port
 from helpers.fake_neuron import FakeNeuron
-from helpers.gateways import free_port, gateway
+from helpers.gateways import gateway
 
 CATALOGUE = {
     "models": [

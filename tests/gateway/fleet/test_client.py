@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 
 import pytest
+from benchmarks.ports import free_port
 from helpers.fake_neuron import FakeNeuron, answer, hang
-from helpers.gateways import free_port
 
 from cortex.config.gateway import NeuronRef
 from cortex.gateway.fleet.client import NeuronClient, NeuronError, NeuronRefusal, error_from, new_pool

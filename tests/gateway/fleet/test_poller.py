@@ -4,8 +4,9 @@ import asyncio
 from typing import Any
 
 import pytest
+from benchmarks.ports import free_port
 from helpers.fake_neuron import FakeNeuron, answer, hang
-from helpers.gateways import eventually, free_port, gateway
+from helpers.gateways import eventually, gateway
 from helpers.waiting import until
 
 FAST: dict[str, Any] = {"poll_interval_secs": 0.05, "poll_timeout_secs": 0.5}

@@ -14,8 +14,9 @@ from typing import Any
 import httpx
 import orjson
 import pytest
+from benchmarks.ports import free_port
 from helpers.fake_neuron import FakeNeuron, answer, hang, hold_at
-from helpers.gateways import Client, eventually, free_port, gateway
+from helpers.gateways import Client, eventually, gateway
 from helpers.waiting import until
 from sanic import Request
 from sanic.response import HTTPResponse

@@ -14,8 +14,9 @@ from pathlib import Path
 import httpx
 import orjson
 import pytest
+from benchmarks.ports import free_port
 from helpers.fake_neuron import CHAT_ANSWER, FakeNeuron
-from helpers.gateways import eventually, free_port
+from helpers.gateways import eventually
 from helpers.waiting import until
 from sanic import Request
 from sanic.response import HTTPResponse

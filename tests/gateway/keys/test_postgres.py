@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pytest
-from helpers.gateways import free_port
+from benchmarks.ports import free_port
 from helpers.postgres import PASSWORD
 
 from cortex.gateway.keys.ledger.books import Books

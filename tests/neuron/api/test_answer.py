@@ -4,6 +4,7 @@ import asyncio
 
 import orjson
 import pytest
+from helpers import virtual_time
 from helpers.engines import says
 from helpers.pooled import serving
 from helpers.translated import never
@@ -79,7 +80,7 @@ def test_comments_do_not_hide_a_stalled_engine(stream, before):
         assert not client.finished
         assert client.status == (200 if stream else 0)
 
-    asyncio.run(scenario())
+    virtual_time.run(scenario())
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -92,7 +93,7 @@ def test_progress_is_a_sign_of_life(stream):
         await ask(client, [*moves, *WHOLE, Peer.close], stream=stream, idle_s=0.3)
         assert client.finished
 
-    asyncio.run(scenario())
+    virtual_time.run(scenario())
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -104,7 +105,7 @@ def test_a_slow_client_is_no_stalled_engine(stream):
         await ask(client, [*WHOLE, Peer.close], stream=stream, idle_s=0.2)
         assert client.finished
 
-    asyncio.run(scenario())
+    virtual_time.run(scenario())
 
 
 def test_a_whole_answer_is_json_with_its_length():
@@ -116,7 +117,7 @@ def test_a_whole_answer_is_json_with_its_length():
         assert client.headers == {"content-type": "application/json", "content-length": str(len(client.got))}
         assert orjson.loads(client.got)["choices"][0]["message"]["content"] == "Hi"
 
-    asyncio.run(scenario())
+    virtual_time.run(scenario())
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -131,4 +132,4 @@ def test_an_engine_that_breaks_off_is_no_whole_answer(stream):
             assert not client.finished
             assert client.status == (200 if stream else 0)
 
-    asyncio.run(scenario())
+    virtual_time.run(scenario())

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from helpers import virtual_time
 from helpers.waiting import until
 
 from cortex.errors import CortexError
@@ -27,7 +28,7 @@ def test_silence_is_a_504():
                 await waiting.on(asyncio.Event().wait())
         assert (stalled.value.status, stalled.value.code) == (504, "upstream_timeout")
 
-    asyncio.run(scenario())
+    virtual_time.run(scenario())
 
 
 def test_before_its_first_token_a_request_waits_while_the_engine_works_for_others():
@@ -42,7 +43,7 @@ def test_before_its_first_token_a_request_waits_while_the_engine_works_for_other
             await waiting.on(turn.wait())
         assert turn.is_set()
 
-    asyncio.run(scenario())
+    virtual_time.run(scenario())
 
 
 def test_afterwards_only_its_own_results_count():
@@ -60,7 +61,7 @@ def test_afterwards_only_its_own_results_count():
             with pytest.raises(CortexError):
                 await answering(pulse)
 
-    asyncio.run(scenario())
+    virtual_time.run(scenario())
 
 
 def test_waits_without_results_add_up():
@@ -78,7 +79,7 @@ def test_waits_without_results_add_up():
         with pytest.raises(CortexError):
             await nudges(results=False)
 
-    asyncio.run(scenario())
+    virtual_time.run(scenario())
 
 
 def test_other_time_outs_stay_what_they_are():
@@ -89,4 +90,4 @@ def test_other_time_outs_stay_what_they_are():
             async with patience(Pulse(), IDLE_S):
                 raise TimeoutError("mine")
 
-    asyncio.run(scenario())
+    virtual_time.run(scenario())

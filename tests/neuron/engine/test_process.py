@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from helpers.engines import DEADLINE_S, ask, children, engine_spec, open_files, running_engine, says
+from helpers.engines import DEADLINE_S, ask, engine_spec, open_files, running_engine, says
+from helpers.processes import children
 from helpers.waiting import until
 
 from cortex.net.pool import Pool
