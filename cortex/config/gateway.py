@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cortex.config.catalogue import Catalogue
 from cortex.config.entitlements import EntitlementsSection
 from cortex.config.listen import Listen, ListenField
 from cortex.config.loader import Section, load, read_toml, validate
 from cortex.config.neuron import NeuronConfig
+from cortex.config.rate import parse_rate
 from cortex.config.trust import ConfigPath, Token, check_pair
 from cortex.config.urls import BaseUrl
 
@@ -64,12 +65,24 @@ class EvictionSection(Section):
     defrag_after_cycles: int = Field(0, ge=0)
 
 
+class SyncSection(Section):
+    """`[sync]`: a model's files are copied to a neuron that lacks them, from one that has them, through this gateway.
+
+    allow  by itself, when a request needs it
+    rate   bytes a second of one copy; default: what the network gives
+    """
+
+    allow: bool = False
+    rate: Annotated[int, BeforeValidator(parse_rate)] | None = None
+
+
 class GatewayConfig(Section):
     """The whole file. `neuron` is read by `--role all` only: one file for a single host."""
 
     gateway: GatewaySection = GatewaySection()
     eviction: EvictionSection = EvictionSection()
     entitlements: EntitlementsSection = EntitlementsSection()
+    sync: SyncSection = SyncSection()
     neurons: tuple[NeuronRef, ...] = ()
     models_config: Path | None = None  # relative to this file; default: models.toml beside it, if there is one
     neuron: NeuronConfig | None = None

@@ -73,6 +73,17 @@ class HubSection(Section):
     enabled: bool = True
 
 
+class SyncSection(Section):
+    """`[sync]`: files of models that gateways copy from one neuron to another. Both wants a token.
+
+    offer   give the files of the models here to whoever shows it
+    accept  take files of models that are not here, into `models_dir`
+    """
+
+    offer: bool = True
+    accept: bool = False
+
+
 class JoinSection(Section):
     """Gateways that this neuron tells of itself. Both sides need the same token.
 
@@ -108,6 +119,7 @@ class NeuronConfig(Section):
     admission: AdmissionSection = AdmissionSection()
     hub: HubSection = HubSection()
     join: JoinSection = JoinSection()
+    sync: SyncSection = SyncSection()
 
     @property
     def listen(self) -> Listen:
@@ -125,6 +137,10 @@ class NeuronConfig(Section):
             raise ValueError(
                 "join: wants token_file, the same token as the gateway's neuron_token; without one nobody joins"
             )
+        if self.sync.accept and not (self.token or self.token_file):
+            raise ValueError("sync.accept: wants token_file: nobody else may write files here")
+        if self.sync.accept and self.models_dir is None:
+            raise ValueError("sync.accept: wants models_dir, where the files are to go")
         return self
 
 

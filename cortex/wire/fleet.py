@@ -59,6 +59,8 @@ class Discovery(Wire):
     cpu_cores: int | None = None  # physical cores that this process may use
     memory_total_mb: int | None = None  # what models may use on a host without a GPU: cgroup and [limits] included
     version: str | None = None
+    offers_files: bool = False  # of its models, to whoever shows its token
+    accepts_files: bool = False  # of models that it does not have
 
 
 # ---- GET /health

@@ -30,6 +30,8 @@ def node_of(view: NeuronView, was: NeuronView | None, known: Node | None) -> Nod
         last_used=_last_used(view),
         clock_ahead=_clock_ahead(view),
         draining=view.healthy and not view.ready,
+        offers=view.discovery is not None and view.discovery.offers_files,
+        accepts=view.discovery is not None and view.discovery.accepts_files,
     )
 
 

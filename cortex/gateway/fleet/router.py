@@ -49,6 +49,7 @@ class Router:
             strategy=self._live.config.eviction.strategy,
             wanted=self._waiting,
             closed=self._closed() if self._waiting or self._leaving else (),
+            sync=self._live.config.sync.allow,
             **learned,
         )
 

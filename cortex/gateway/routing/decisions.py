@@ -26,16 +26,18 @@ class Victim:
 class Candidate:
     """A neuron that may load a model: what to ask it for, who leaves first, and the numbers (MiB) behind it.
 
-    has_file  it need not be fetched
-    need_mb   None: nobody knows, and the neuron will tell
-    free_mb   on the devices it would use, before anybody leaves
-    size_mb   of the file; 0: not told
+    has_file   it need not be fetched
+    sync_from  the neuron whose file is to be copied there first
+    need_mb    None: nobody knows, and the neuron will tell
+    free_mb    on the devices it would use, before anybody leaves
+    size_mb    of the file; 0: not told
     """
 
     node: str
     request: LoadRequest
     victims: tuple[Victim, ...] = ()
     has_file: bool = True
+    sync_from: str | None = None
     need_mb: int | None = None
     need_from: Source | None = None
     free_mb: int | None = None

@@ -27,6 +27,7 @@ class Circumstances:
     told       by node: what the neuron said that the model needs, when it refused it
     emptied    nodes that everybody who may leave is to leave, because a load failed there for want of memory
     too_much   by node: tokens of context with which it failed even so
+    sync       a model's file may be copied from one neuron to another
     """
 
     in_flight: InFlight = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Circumstances:
     told: Mapping[str, int] = field(default_factory=dict)
     emptied: Collection[str] = ()
     too_much: Mapping[str, int] = field(default_factory=dict)
+    sync: bool = False
 
 
 def is_busy(node: Node, model_id: str, in_flight: InFlight) -> bool:

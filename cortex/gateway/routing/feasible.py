@@ -11,11 +11,15 @@ from cortex.gateway.routing.types import Node, Replica
 ANY_HARNESS = frozenset({"auto", "candle"})
 
 
-def feasible(node: Node, model_id: str, profile: Profile | None) -> bool:
-    """Whether the neuron could host the model. What a neuron has not told is no reason against it."""
+def feasible(node: Node, model_id: str, profile: Profile | None, *, copied: bool = False) -> bool:
+    """Whether the neuron could host the model. What a neuron has not told is no reason against it.
+
+    copied  another neuron would give its file to those that accept it
+    """
+    given = copied and node.accepts
     if profile is None:  # only the catalogue may make a neuron fetch something
-        return model_id in node.models
-    return obstacle(node, profile) is None and (fetchable(profile) or has_file(node, profile))
+        return given or model_id in node.models
+    return obstacle(node, profile) is None and (given or fetchable(profile) or has_file(node, profile))
 
 
 def obstacle(node: Node, profile: Profile) -> str | None:

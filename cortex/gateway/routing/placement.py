@@ -4,6 +4,9 @@ Of the neurons that could host it: those where it fits free memory now; if there
 evicting what it may displace; if there are none, the same with less context, as far as the profile allows. Within each:
 the file is there, the cheapest eviction, the most free memory, the name.
 
+Where files may be copied between neurons (`sync`), a neuron without the file gets it from another one: instead of fetching
+it, and where the model can be loaded nowhere else.
+
 A neuron judges a load itself and with fresher numbers; what is decided here is the order in which neurons are asked.
 """
 
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice, takewhile
 
 from cortex.config.catalogue import Catalogue, Profile
@@ -30,7 +33,11 @@ LOOKED_AT = 12  # nodes that are weighed against one another, with the file and 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A model looking for a place. `patient`: it would wait until those who are busy may leave."""
+    """A model looking for a place. `patient`: it would wait until those who are busy may leave.
+
+    giver   a neuron whose file may be copied to others; None: nobody's
+    copied  also neurons are looked at that can have the file only from there
+    """
 
     model_id: str
     catalogue: Catalogue
@@ -38,6 +45,8 @@ class Search:
     now: Circumstances
     avoid: Collection[str] = ()
     patient: bool = False
+    copied: bool = False
+    giver: str | None = field(init=False)
     profile: Profile | None = field(init=False)
     files: Mapping[str, Replica] = field(init=False)
     some_files: tuple[Replica, ...] = field(init=False)
@@ -48,6 +57,7 @@ class Search:
         object.__setattr__(self, "profile", profile)
         object.__setattr__(self, "files", files)
         object.__setattr__(self, "some_files", tuple(islice(files.values(), ENOUGH)))
+        object.__setattr__(self, "giver", giver(files, self.fleet) if self.now.sync else None)
 
     def need_on(self, node: Node | None, counted: int | None = None) -> Need:
         """What the model takes on a node; on any node that has no file of it."""
@@ -60,6 +70,18 @@ def candidates(search: Search) -> tuple[Candidate, ...]:
     """The ready neurons that may load the model, best first; no more than `ENOUGH`."""
     if not search.files and not _may_be_fetched(search):
         return ()
+    found = _ranked(search)
+    return found if found or search.giver is None else _ranked(replace(search, copied=True))
+
+
+def giver(files: Iterable[str], fleet: FleetSnapshot) -> str | None:
+    """Of the nodes with a file, one that gives it to others."""
+    return next(
+        (name for name in files if (node := fleet.by_name[name]).offers and (node.ready or node.draining)), None
+    )
+
+
+def _ranked(search: Search) -> tuple[Candidate, ...]:
     for attempt in _worthwhile(search):
         if found := list(_found(search, attempt)):
             return tuple(sorted(found, key=lambda each: _rank(search, each))[:ENOUGH])
@@ -113,12 +135,12 @@ def _with_file(search: Search) -> Iterator[Node]:
 
 def _without_file(search: Search, attempt: Attempt) -> Iterator[Node]:
     """The freest nodes that would have to fetch it; a cheap look first, because it is at everybody."""
-    if not _may_be_fetched(search):
+    if not (search.copied or _may_be_fetched(search)):
         return
     size = size_mb(search)
     for node in _large_enough(search, attempt):
         has_disk = node.disk_free_mb is None or node.disk_free_mb > size
-        if has_disk and node.name not in search.files and _is_open(search, node):
+        if has_disk and node.name not in search.files and _is_open(search, node) and can_have_file(search, node):
             yield node
 
 
@@ -137,6 +159,11 @@ def _large_enough(search: Search, attempt: Attempt) -> Iterable[Node]:
 def _may_be_fetched(search: Search) -> bool:
     """Only the catalogue may make a neuron fetch something."""
     return search.profile is not None and fetchable(search.profile)
+
+
+def can_have_file(search: Search, node: Node) -> bool:
+    """Whether a node without the file can get it."""
+    return _may_be_fetched(search) or (search.giver is not None and node.accepts and node.harnesses != ())
 
 
 def _is_open(search: Search, node: Node) -> bool:
@@ -171,6 +198,7 @@ def _candidate(search: Search, node: Node, attempt: Attempt) -> Candidate | None
         request=_request(search, found, attempt),
         victims=found.victims,
         has_file=node.name in search.files,
+        sync_from=search.giver if node.accepts and node.name not in search.files else None,
         need_mb=wanted.mb,
         need_from=wanted.source,
         free_mb=found.free_mb,

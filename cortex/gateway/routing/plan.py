@@ -7,8 +7,8 @@ from typing import Any
 from cortex.config.catalogue import Catalogue
 from cortex.gateway.routing.decisions import Candidate, Decision, Place, Queue, Reject, Serve, Wait
 from cortex.gateway.routing.eviction import Circumstances, held_mb, is_busy
-from cortex.gateway.routing.feasible import fetchable, obstacle
-from cortex.gateway.routing.placement import Search, best_on, size_mb
+from cortex.gateway.routing.feasible import obstacle
+from cortex.gateway.routing.placement import Search, best_on, can_have_file, size_mb
 from cortex.gateway.routing.route import route
 from cortex.gateway.routing.snapshot import FleetSnapshot
 from cortex.gateway.routing.types import Node, Replica
@@ -67,6 +67,7 @@ def _node(search: Search, node: Node) -> dict[str, Any]:
 def _candidate(candidate: Candidate) -> dict[str, Any]:
     return {
         "has_file": candidate.has_file,
+        **({"sync_from": candidate.sync_from} if candidate.sync_from else {}),
         **_numbers(candidate.need_mb, candidate.need_from, candidate.free_mb),
         "devices": list(candidate.request.devices or ()),
         "context": candidate.request.context,
@@ -95,7 +96,7 @@ def _outside_memory(search: Search, node: Node) -> str | None:
         return reason
     if node.name in search.files:
         return None
-    if search.profile is None or not fetchable(search.profile):
+    if not can_have_file(search, node):
         return "the model is not on its disk, and no profile says where it could be fetched"
     if node.disk_free_mb is not None and node.disk_free_mb <= size_mb(search):
         return f"to be fetched it needs {size_mb(search)} MiB of disk, and {node.disk_free_mb} MiB are free"

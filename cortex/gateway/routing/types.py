@@ -73,6 +73,8 @@ class Node:
     others       requests by model that run or queue there and are not this gateway's own
     last_used    by model, Unix seconds of the neuron's clock
     clock_ahead  seconds by which that clock is ahead of ours
+    offers       it gives its models' files to whoever may have them
+    accepts      it takes files of models that it does not have
 
     Derived from these: `resident`, what takes memory or soon will; `free_mb`, the most that a model on one device could
     take; `room_mb`, no less than what there would be if everybody left; `failing`, whether a model failed there.
@@ -89,6 +91,8 @@ class Node:
     last_used: Mapping[str, float] = field(default_factory=dict)
     clock_ahead: float = 0.0
     draining: bool = False
+    offers: bool = False
+    accepts: bool = False
     resident: tuple[Replica, ...] = field(init=False, compare=False, repr=False)
     free_mb: int = field(init=False, compare=False, repr=False)
     room_mb: int = field(init=False, compare=False, repr=False)
@@ -113,5 +117,7 @@ class Node:
             self.ready,
             self.draining,
             self.harnesses,
+            self.offers,
+            self.accepts,
             self.devices and tuple(device.total_mb for device in self.devices),
         )
