@@ -13,7 +13,7 @@
     validate.py    validate
     inspect.py     inspect: one model file, without a role
     check.py       config check            version.py     version
-    key.py         key new
+    key.py         key new                 openapi.py     openapi
 
 Every command is imported when it is asked for: `cortex version` starts without a server, a role without the other's half.
 """

@@ -113,6 +113,12 @@ def _key(args: argparse.Namespace) -> int:
     return new(args)
 
 
+def _openapi(args: argparse.Namespace) -> int:
+    from cortex.cli.openapi import openapi
+
+    return openapi(args)
+
+
 def _version(args: argparse.Namespace) -> int:
     from cortex.cli.version import version
 
@@ -245,6 +251,10 @@ def _key_arguments(parser: argparse.ArgumentParser) -> None:
     _json(action)
 
 
+def _openapi_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("role", choices=("gateway", "neuron"), metavar="ROLE", help="gateway or neuron")
+
+
 COMMANDS = (
     Command("serve", "run the gateway", "cortex serve -c cortex.toml", _role, _serve_arguments),
     Command("neuron", "run the neuron of this host", "cortex neuron -c neuron.toml -p 13131", _role, _neuron_arguments),
@@ -286,6 +296,7 @@ COMMANDS = (
     ),
     Command("config", "check a configuration file", "cortex config check cortex.toml", _check, _config_arguments),
     Command("key", "make an API key", "cortex key new alice", _key, _key_arguments),
+    Command("openapi", "print a role's API as OpenAPI", "cortex openapi gateway", _openapi, _openapi_arguments),
     Command("version", "say what runs here", "cortex version", _version, _json),
 )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from sanic import Sanic
+from sanic import Request, Sanic
+from sanic.response import HTTPResponse
 
 from cortex import web
 from cortex.config.listen import Listen
@@ -102,6 +104,7 @@ def _routes(
         ("GET", "/jobs/<job_id:str>", control.job),
         ("GET", "/version", control.version),
         ("GET", "/metrics", control.metrics),
+        ("GET", "/openapi.json", _openapi),
         ("GET", "/v1/models", models.list),
         ("GET", "/v1/models/<model_id:path>", models.one),
         ("POST", "/v1/chat/completions", inference.infer),
@@ -115,3 +118,13 @@ def _routes(
     ):
         web.route(app, method, path, guard.protecting(handler))
     web.route(app, "GET", "/health", guard.health(control.health))
+
+
+async def _openapi(_request: Request) -> HTTPResponse:
+    return web.json(await asyncio.to_thread(_description))
+
+
+def _description() -> dict[str, Any]:
+    from cortex.neuron.api.openapi import description  # seldom asked for, and no small import
+
+    return description()

@@ -15,7 +15,7 @@ from cortex.wire.fields import Value, request_of
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 
 # Options that llama.cpp takes under the same name, beside OpenAI's own.
-_NUMBERS = (
+NUMBERS = (
     "temperature",
     "top_p",
     "min_p",
@@ -26,7 +26,7 @@ _NUMBERS = (
     "mirostat_tau",
     "mirostat_eta",
 )
-_INTEGERS = ("top_k", "seed", "repeat_last_n", "mirostat")
+INTEGERS = ("top_k", "seed", "repeat_last_n", "mirostat")
 _IMAGES = {"/9j/": "jpeg", "R0lGOD": "gif", "UklGR": "webp"}  # how their base64 begins; all else is taken for PNG
 _DURATION = re.compile(r"-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+|-?\d+")
 
@@ -134,8 +134,8 @@ def _format(form: Value) -> dict[str, Any]:
 def _options(options: Value) -> dict[str, Any]:
     if not options.given:
         return {}
-    fields: dict[str, Any] = {name: options[name].number() for name in _NUMBERS if options[name].given}
-    fields |= {name: options[name].integer(-(2**63)) for name in _INTEGERS if options[name].given}
+    fields: dict[str, Any] = {name: options[name].number() for name in NUMBERS if options[name].given}
+    fields |= {name: options[name].integer(-(2**63)) for name in INTEGERS if options[name].given}
     if (bound := options["num_predict"]).given and bound.integer(-2) > 0:  # -1 and -2: none of its own
         fields["max_tokens"] = bound.raw
     stops = [options["stop"]] if isinstance(options["stop"].raw, str) else list(options["stop"])

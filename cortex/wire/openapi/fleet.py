@@ -1,0 +1,83 @@
+"""What roles say of themselves and are told by hand: `wire.fleet` as JSON Schema, and what is put around it."""
+
+from __future__ import annotations
+
+from cortex.wire.fleet import Activation, Announcement, Discovery, Health, Job, LoadRequest, ModelEntry, UnloadRequest
+from cortex.wire.openapi.schema import (
+    COUNT,
+    FLAG,
+    INTEGER,
+    NAME,
+    NUMBER,
+    OBJECT,
+    TEXT,
+    Schemas,
+    array,
+    nullable,
+    of_models,
+    ref,
+    said,
+    word,
+)
+
+_VERSION = said(
+    {"package_version": NAME, "kind": word("binary", "source"), "python": NAME, "platform": NAME, "harnesses": OBJECT},
+    {"git_sha": nullable(TEXT), "llama_cpp": nullable(TEXT), "flavour": nullable(TEXT), "built_at": nullable(TEXT)},
+)
+_CONDITION = word("ok", "impaired", "degraded")
+_LOCATION = said({"node": NAME, "status": NAME}, {"vram_estimate_mb": INTEGER})
+_MODEL = said(
+    {"id": NAME, "object": word("model"), "created": INTEGER, "owned_by": NAME, "loaded": FLAG},
+    {
+        "type": word("model"),
+        "display_name": TEXT,
+        "created_at": TEXT,
+        "feasible_on": array(NAME),
+        "locations": array(_LOCATION),
+        "capabilities": nullable(array(NAME)),
+        "context_length": INTEGER,
+        "max_model_len": INTEGER,
+        "max_input_tokens": INTEGER,
+        "cost": OBJECT,
+        "aliases": array(NAME),
+    },
+)
+_PLAN = said(
+    {
+        "model": TEXT,
+        "model_id": TEXT,
+        "verdict": word("serve", "wait", "load", "queue", "reject"),
+        "why": TEXT,
+        "nodes": array(said({"node": NAME, "candidate": FLAG}, {"why": TEXT, "need_mb": nullable(INTEGER)})),
+    },
+    {"node": NAME, "status": INTEGER, "code": nullable(TEXT)},
+)
+
+SCHEMAS: Schemas = {
+    **of_models(Activation, Announcement, Discovery, Health, Job, LoadRequest, ModelEntry, UnloadRequest),
+    "Version": _VERSION,
+    "Model": _MODEL,
+    "ModelList": said(
+        {"object": word("list"), "data": array(ref("Model"))},
+        {"has_more": FLAG, "first_id": nullable(TEXT), "last_id": nullable(TEXT)},
+    ),
+    "FleetHealth": said({"status": _CONDITION, "nodes": said({"healthy": COUNT, "total": COUNT})}),
+    "FleetStatus": said(
+        {
+            "status": _CONDITION,
+            "version": ref("Version"),
+            "config": OBJECT,
+            "nodes": array(said({"name": NAME, "endpoint": NAME, "healthy": FLAG, "models": array(ref("ModelEntry"))})),
+        }
+    ),
+    "Plan": _PLAN,
+    "Loaded": said({"status": word("loaded")}, {"node": NAME, "job_id": TEXT, "notes": array(TEXT)}),
+    "Loading": said({"status": word("loading"), "job": ref("Job")}, {"node": NAME}),
+    "Unloaded": said({"status": word("unloaded")}, {"nodes": array(NAME)}),
+    "Drained": said({"draining": FLAG, "in_flight": nullable(NUMBER)}, {"node": NAME}),
+    "Joined": said({"status": word("joined", "configured", "left")}),
+    "Models": array(ref("ModelEntry")),
+    "Jobs": array(ref("Job")),
+    "Endpoint": said({"url": NAME}),
+    "OpenApi": said({"openapi": NAME, "info": OBJECT, "paths": OBJECT, "components": OBJECT}),
+}
