@@ -15,6 +15,7 @@ from cortex.config.listen import Listen, ListenField
 from cortex.config.loader import Section, load, read_toml, validate
 from cortex.config.neuron import NeuronConfig
 from cortex.config.rate import parse_rate
+from cortex.config.responses import ResponsesSection
 from cortex.config.trust import ConfigPath, Token, check_pair
 from cortex.config.urls import BaseUrl
 
@@ -82,6 +83,7 @@ class GatewayConfig(Section):
     gateway: GatewaySection = GatewaySection()
     eviction: EvictionSection = EvictionSection()
     entitlements: EntitlementsSection = EntitlementsSection()
+    responses: ResponsesSection = ResponsesSection()
     sync: SyncSection = SyncSection()
     neurons: tuple[NeuronRef, ...] = ()
     models_config: Path | None = None  # relative to this file; default: models.toml beside it, if there is one

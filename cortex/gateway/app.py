@@ -52,6 +52,7 @@ from cortex.gateway.names import Names
 from cortex.gateway.proxy.dispatch import Dispatcher
 from cortex.gateway.proxy.tokens import Tokens
 from cortex.gateway.reconfigure import Reconfiguration
+from cortex.gateway.response_store import ResponseStore
 from cortex.net import tls
 from cortex.net.pool import Pool
 from cortex.tasks import Tasks
@@ -109,6 +110,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
 
         tokens = Tokens(router.decide, fleet, clients, live, pool)
         names = Names(live, fleet)
+        store = await held.enter_async_context(ResponseStore(lambda: live.config.responses).open())
 
         # routes
         inference = InferenceApi(dispatcher, names)
@@ -124,7 +126,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             ("POST", "/v1/completions", inference.forward),
             ("POST", "/v1/embeddings", inference.forward),
             ("POST", "/v1/rerank", inference.forward),
-            *dialect_routes(dispatcher, tokens, names, models, lifecycle, fleet),
+            *dialect_routes(dispatcher, tokens, names, models, lifecycle, fleet, store),
             ("GET", "/v1/models", models.list),
             ("GET", "/v1/models/<model_id:path>", models.retrieve),
             ("GET", "/", status.health),
@@ -136,6 +138,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             ("GET", "/version", status.version),
             ("GET", "/status", status.status),
             ("GET", "/plan", PlanApi(router).plan),
+            ("GET", "/openapi.json", _openapi),
             ("GET", "/jobs/<job_id:str>", status.job),
             ("POST", "/models/load", admin.load),
             ("POST", "/models/unload", admin.unload),
@@ -171,6 +174,16 @@ async def _stop(app: Sanic[Any, Any], dispatcher: Dispatcher, drain_s: float) ->
         log.warning("requests are still running after %g s and are ended", drain_s)
         await dispatcher.end()
         await web.drained(app, FAREWELL_S)
+
+
+async def _openapi(_request: Request) -> HTTPResponse:
+    return web.json(await asyncio.to_thread(_description))
+
+
+def _description() -> dict[str, Any]:
+    from cortex.gateway.api.openapi import description  # seldom asked for, and no small import
+
+    return description()
 
 
 async def _metrics(metrics: Metrics, _request: Request) -> HTTPResponse:

@@ -22,7 +22,13 @@ from cortex.gateway.live import Live
 from cortex.net import tls
 
 AFTER_RESTART = frozenset(
-    {"gateway.listen", "gateway.metrics_listen", "entitlements.database", "entitlements.reservation_ttl_secs"}
+    {
+        "gateway.listen",
+        "gateway.metrics_listen",
+        "entitlements.database",
+        "entitlements.reservation_ttl_secs",
+        "responses.database",
+    }
 )
 MIB = 1024 * 1024
 

@@ -20,12 +20,13 @@ TOOL = {
 
 
 @pytest.fixture(name="run")
-def _run(models_dir):
-    def run(scenario):
+def _run(models_dir, tmp_path):
+    def run(scenario, *, store=False):
         async def session():
             models = [SCRIPTED_MODEL | {"chat_template": THINKING_TEMPLATE}]
+            kept = {"store": store, "database": str(tmp_path / "responses.sqlite")}
             async with (
-                running_fleet(models_dir, default_models=models) as fleet,
+                running_fleet(models_dir, default_models=models, responses=kept) as fleet,
                 openai.AsyncOpenAI(
                     base_url=f"{fleet.url}/v1",
                     api_key="any",
@@ -119,6 +120,47 @@ def test_a_schema_holds_and_a_bound_is_told(run):
         assert (cut.status, cut.incomplete_details.reason) == ("incomplete", "max_output_tokens")
 
     run(scenario)
+
+
+def test_a_conversation_by_previous_response_id(run):
+    """Two turns, streamed and not: the second has the first one's prompt and answer in its own, without sending them."""
+
+    async def scenario(client):
+        asked = {"model": SCRIPTED, "max_output_tokens": 64}
+        first = await client.responses.create(**asked, input="hi")
+        history = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": first.output_text}]
+        whole = await client.responses.create(**asked, input=[*history, {"role": "user", "content": "and?"}])
+        second = await client.responses.create(**asked, input="and?", previous_response_id=first.id)
+        async with client.responses.stream(**asked, input="and?", previous_response_id=first.id) as stream:
+            streamed = await stream.get_final_response()
+        for response in (second, streamed):
+            assert response.previous_response_id == first.id
+            assert response.usage.input_tokens == whole.usage.input_tokens > first.usage.input_tokens
+            assert (await client.responses.retrieve(response.id)).output_text == whole.output_text
+            items = [item async for item in client.responses.input_items.list(response.id, limit=2)]
+            assert [item.role for item in items] == ["user", "assistant", "user"]
+            await client.responses.delete(response.id)
+            with pytest.raises(openai.NotFoundError):
+                await client.responses.retrieve(response.id)
+        with pytest.raises(openai.BadRequestError) as gone:
+            await client.responses.create(**asked, input="and?", previous_response_id=second.id)
+        assert gone.value.code == "previous_response_not_found"
+
+    run(scenario, store=True)
+
+
+def test_a_tool_round_trip_by_previous_response_id(run):
+    """The output of a call is all that the second request has to send."""
+
+    async def scenario(client):
+        asked = {"model": SCRIPTED, "tools": [TOOL], "max_output_tokens": 64}
+        first = await client.responses.create(**asked, input="Weather?")
+        (call,) = first.output
+        output = {"type": "function_call_output", "call_id": call.call_id, "output": "18 C"}
+        ended = await client.responses.create(**asked, input=[output], previous_response_id=first.id)
+        assert ended.output_text == script_text("after")
+
+    run(scenario, store=True)
 
 
 def test_errors_have_their_classes(run):

@@ -73,14 +73,20 @@ async def running_neuron(models_dir: Path, **more: Any) -> AsyncIterator[Live]:
 
 @contextlib.asynccontextmanager
 async def running_fleet(
-    models_dir: Path, *, catalogue: dict[str, Any] | None = None, gateway: dict[str, Any] | None = None, **more: Any
+    models_dir: Path,
+    *,
+    catalogue: dict[str, Any] | None = None,
+    gateway: dict[str, Any] | None = None,
+    responses: dict[str, Any] | None = None,
+    **more: Any,
 ) -> AsyncIterator[Live]:
     """A gateway in front of one neuron, both real; yields the gateway once the default models are tried."""
     async with running_neuron(models_dir, **more) as neuron:
         while (await neuron.get("/health"))["activation"]["state"] != "ready":
             await asyncio.sleep(0.05)
         settings = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", **(gateway or {})}
-        config = {"gateway": settings, "neurons": [{"name": "local", "endpoint": neuron.url}]}
+        neurons = [{"name": "local", "endpoint": neuron.url}]
+        config = {"gateway": settings, "neurons": neurons, "responses": responses or {}}
         parsed = validate(GatewayConfig, config, source="test")
         async with (
             gateway_app.running(parsed, validate(Catalogue, catalogue or {}, source="test")) as handle,

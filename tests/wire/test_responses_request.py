@@ -278,9 +278,7 @@ def test_fields(given_fields, expected):
 @pytest.mark.parametrize(
     ("change", "place", "says"),
     [
-        ({"previous_response_id": "resp_1"}, "previous_response_id", "send the whole history as 'input'"),
         ({"conversation": "conv_1"}, "conversation", "send the whole history as 'input'"),
-        ({"store": True}, "store", "not stored here"),
         ({"background": True}, "background", "stream"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt", "instructions"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input.0", "send the item itself"),

@@ -12,21 +12,31 @@ from cortex.gateway.fleet.state import Fleet
 from cortex.gateway.proxy.call import Names
 from cortex.gateway.proxy.dispatch import Dispatcher
 from cortex.gateway.proxy.tokens import Tokens
+from cortex.gateway.response_store import ResponseStore
 from cortex.web import Handler
 
 
 def dialect_routes(
-    dispatcher: Dispatcher, tokens: Tokens, names: Names, models: ModelsApi, lifecycle: Lifecycle, fleet: Fleet
+    dispatcher: Dispatcher,
+    tokens: Tokens,
+    names: Names,
+    models: ModelsApi,
+    lifecycle: Lifecycle,
+    fleet: Fleet,
+    store: ResponseStore,
 ) -> tuple[tuple[str, str, Handler], ...]:
     """(method, path, handler)"""
     messages = MessagesApi(dispatcher, tokens, names)
-    responses = ResponsesApi(dispatcher, names)
+    responses = ResponsesApi(dispatcher, names, store)
     reading = TokensApi(tokens, names)
     ollama = OllamaApi(dispatcher, names, models, lifecycle, fleet)
     return (
         ("POST", "/v1/messages", messages.create),
         ("POST", "/v1/messages/count_tokens", messages.count),
         ("POST", "/v1/responses", responses.create),
+        ("GET", "/v1/responses/<response_id:str>", responses.retrieve),
+        ("DELETE", "/v1/responses/<response_id:str>", responses.delete),
+        ("GET", "/v1/responses/<response_id:str>/input_items", responses.input_items),
         ("POST", "/v1/chat/completions/input_tokens", reading.forward),
         ("POST", "/tokenize", reading.forward),
         ("POST", "/detokenize", reading.forward),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from cortex.wire.chat.history import History, Message, Part, ToolCall, image_part, text_part
 from cortex.wire.fields import Value
+from cortex.wire.responses.memory import NOT_STORED
 from cortex.wire.responses.tools import seen_name
 
 
@@ -64,7 +65,7 @@ def _reasoning(history: History, item: Value) -> None:
 
 
 def _reference(_history: History, item: Value) -> None:
-    raise item.refused("items are not stored here: send the item itself", code="chained_conversation_not_supported")
+    raise item.refused("items are not stored here: send the item itself", code=NOT_STORED)
 
 
 _ITEMS: Mapping[str, Callable[[History, Value], None]] = {

@@ -1,7 +1,7 @@
 """A Responses request as a chat completions body.
 
 `reasoning.effort` is passed as `reasoning_effort` (minimal is low; xhigh and max are high); `none` turns thinking off in
-the chat template. `max_output_tokens` is passed as it is: whoever knows the model's context bounds it.
+the chat template. `previous_response_id` and `store` are for `memory`. `max_output_tokens` is passed as it is: whoever knows the model's context bounds it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 
 from cortex.wire.fields import Value, request_of
 from cortex.wire.responses.items import messages_of
+from cortex.wire.responses.memory import NOT_STORED
 from cortex.wire.responses.tools import tools_of
 
 _EFFORT = {"minimal": "low", "xhigh": "high", "max": "high"}
 _NUMBERS = ("temperature", "top_p", "min_p", "presence_penalty", "frequency_penalty", "repeat_penalty")
 _INTEGERS = {"top_k": 0, "seed": -(2**63)}
-_NOT_STORED = "chained_conversation_not_supported"
 
 
 def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,16 +36,13 @@ def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refuse(request: Value) -> None:
-    """What would need a memory of former responses."""
-    for field in ("previous_response_id", "conversation"):
-        if request[field].given:
-            raise request[field].refused(
-                "responses are not stored here: send the whole history as 'input'", code=_NOT_STORED
-            )
-    if request["store"].given and request["store"].flag():
-        raise request["store"].refused("responses are not stored here: leave it out or send false", code=_NOT_STORED)
+    """What no store of ours has."""
+    if request["conversation"].given:
+        raise request["conversation"].refused(
+            "conversations are not stored here: send the whole history as 'input'", code=NOT_STORED
+        )
     if request["background"].given and request["background"].flag():
-        raise request["background"].refused("responses are not stored here: stream the answer instead")
+        raise request["background"].refused("nothing is answered in the background here: stream the answer instead")
     if request["prompt"].given:
         raise request["prompt"].refused("prompt templates are not stored here: send 'instructions' and 'input'")
 

@@ -24,8 +24,10 @@ _ECHOED: Mapping[str, Any] = {
     "max_tool_calls": None,
     "metadata": {},
     "parallel_tool_calls": True,
+    "previous_response_id": None,
     "prompt_cache_key": None,
     "safety_identifier": None,
+    "store": False,
     "temperature": 1.0,
     "tool_choice": "auto",
     "top_logprobs": 0,
@@ -34,11 +36,15 @@ _ECHOED: Mapping[str, Any] = {
 }
 
 
+def new_id() -> str:
+    return f"resp_{uuid.uuid4().hex}"
+
+
 class ResponseDraft:
     """A Response from its creation to its end."""
 
     def __init__(self, request: Mapping[str, Any], response_id: str | None, now: Clock) -> None:
-        self.id = response_id or "resp_" + uuid.uuid4().hex
+        self.id = response_id or new_id()
         self._now = now
         self._head = {"id": self.id, "object": "response", "created_at": int(now())}
         self._echo = _echo(request)
@@ -97,9 +103,7 @@ def _echo(request: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "model": request["model"],
         "background": False,
-        "previous_response_id": None,
         "service_tier": "default",
-        "store": False,
         "truncation": "disabled",
         "reasoning": {"effort": None, "summary": None} | (request.get("reasoning") or {}),
         "text": {"format": {"type": "text"}} | (request.get("text") or {}),

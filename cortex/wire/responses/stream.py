@@ -23,12 +23,14 @@ from cortex.wire.responses.response import Clock, ResponseDraft
 class StreamTranslator:
     """One answer to the Responses `request`, event by event. Every method returns the bytes to send now.
 
-    It keeps the whole output, because the last event repeats it. `error` is what ended the stream badly, if something did.
+    It keeps the whole output, because the last event repeats it. `error` is what ended the stream badly, if something did;
+    `response` is what it ended with, if it ended well.
     """
 
     def __init__(self, request: Mapping[str, Any], *, response_id: str | None = None, now: Clock = time.time) -> None:
         self.over = False  # the last event was sent: nothing follows
         self.error: CortexError | None = None
+        self.response: dict[str, Any] | None = None
         self._draft = ResponseDraft(request, response_id, now)
         self._turn = Turn()
         self._number = 0  # of the next event
@@ -89,8 +91,8 @@ class StreamTranslator:
     def _ended(self, end: Ended) -> Event:
         self.over = True
         usage = end.usage or Usage(0, end.pieces)  # an engine sends about one event a token
-        response = self._draft.finished(end.reason, self._output, usage)
-        return _lifecycle(response["status"], response)
+        self.response = self._draft.finished(end.reason, self._output, usage)
+        return _lifecycle(self.response["status"], self.response)
 
     def _sent(self, *events: Event) -> bytes:
         return b"".join(self._numbered(event) for event in events)

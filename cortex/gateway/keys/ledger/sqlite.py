@@ -1,63 +1,16 @@
-"""The ledger in a SQLite file: no service to run. Several gateways of one host may use it at once.
-
-WAL with synchronous=NORMAL: a killed process loses nothing, a power cut may lose the last moments. The file is its user's alone.
-"""
+"""The ledger in a SQLite file. Several gateways of one host may use it at once."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sqlite3
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from cortex.gateway.keys.ledger.store import SCHEMA, Execute, StoreError
-
-BUSY_S = 5.0  # how long another gateway's transaction may take
+from cortex.gateway.keys.ledger.store import SCHEMA
+from cortex.gateway.sqlite import SqliteFile
 
 
-class SqliteStore:
+class SqliteStore(SqliteFile):
     row_lock = ""  # BEGIN IMMEDIATE locks the file
 
     def __init__(self, file: Path) -> None:
         """Raises StoreError naming the file."""
-        self._file = file
-        try:
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-            self._connection = sqlite3.connect(file, timeout=BUSY_S, isolation_level=None)
-        except (OSError, sqlite3.Error) as error:
-            raise self._failed(error) from error
-        try:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            with self.transaction() as sql:
-                for statement in SCHEMA:
-                    sql(statement)
-        except BaseException as error:
-            self._connection.close()
-            raise (self._failed(error) if isinstance(error, sqlite3.Error) else error) from error
-
-    def _failed(self, error: Exception) -> StoreError:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        return StoreError(f"the ledger {self._file} cannot be used: {reason}")
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[Execute]:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._execute
-                self._connection.execute("COMMIT")
-            except BaseException:
-                self._connection.execute("ROLLBACK")
-                raise
-        except (sqlite3.Error, OverflowError) as error:
-            raise self._failed(error) from error
-
-    def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._connection.execute(sql, parameters).fetchall()
-
-    def close(self) -> None:
-        self._connection.close()
+        super().__init__(file, SCHEMA, "the ledger")

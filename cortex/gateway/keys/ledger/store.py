@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
+
+from cortex.gateway.store import Execute, StoreError
+
+__all__ = ["SCHEMA", "Execute", "Store", "StoreError"]
 
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS cortex_accounts (
@@ -17,16 +20,6 @@ SCHEMA = (
         id TEXT PRIMARY KEY, account_id TEXT NOT NULL, key_id TEXT NOT NULL, tokens BIGINT NOT NULL,
         gateway TEXT NOT NULL, expires DOUBLE PRECISION NOT NULL)""",
 )
-
-
-class StoreError(Exception):
-    """The store could not be asked, or could not do it; nothing of the transaction happened. Tells no secret."""
-
-
-class Execute(Protocol):
-    """Runs one statement, with `?` for each parameter; the rows that it gives."""
-
-    def __call__(self, sql: str, parameters: Sequence[Any] = (), /) -> list[tuple[Any, ...]]: ...
 
 
 class Store(Protocol):
