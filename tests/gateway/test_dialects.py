@@ -9,6 +9,7 @@ from helpers.fake_neuron import FakeNeuron, answer, chunk, cut_after, hang, hold
 from helpers.gateways import gateway
 from helpers.waiting import until
 
+from cortex.gateway.proxy import sinks
 from cortex.tasks import running
 
 ASK = {"model": "org/m", "max_tokens": 8, "messages": [{"role": "user", "content": "hi"}]}
@@ -330,8 +331,9 @@ def test_mistakes_are_told_in_the_dialect(path, body):
 OLLAMA = {"model": "org/m", "messages": [{"role": "user", "content": "hi"}]}
 
 
-def test_ollamas_stream_is_lines_and_its_errors_are_texts():
+def test_ollamas_stream_is_lines_and_its_errors_are_texts(monkeypatch):
     """NDJSON without comments, also while the model loads; what fails is one `error`, before the stream or as its last line."""
+    monkeypatch.setattr(sinks, "EVENT_S", 0.05)
 
     async def scenario():
         async with (
