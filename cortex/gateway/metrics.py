@@ -200,3 +200,15 @@ def _nodes(views: tuple[NeuronView, ...]) -> Iterator[Metric]:
             memory.add_metric([view.name], view.health.memory_free_mb)
     yield healthy
     yield memory
+    yield _circuits(views)
+
+
+def _circuits(views: tuple[NeuronView, ...]) -> Metric:
+    gauge = GaugeMetricFamily(
+        "cortex_neuron_breaker_state",
+        "How requests are sent there: 0 closed (as usual), 1 suspected, 2 half-open (on trial), 3 open (not at all).",
+        labels=["node"],
+    )
+    for view in views:
+        gauge.add_metric([view.name], float(view.circuit))
+    return gauge

@@ -10,7 +10,7 @@ from helpers.fake_neuron import CHAT_ANSWER, FakeNeuron, answer, hang, reset
 from helpers.gateways import Client, eventually, gateway
 from helpers.waiting import until
 
-from cortex.gateway.fleet.breaker import FAILURES
+from cortex.gateway.fleet.breaker import FAILURES, Circuit
 from cortex.tasks import running
 
 
@@ -18,8 +18,8 @@ async def cut_off(client: Client, name: str = "a") -> bool:
     return bool((await client.node(name))["cut_off"])
 
 
-def test_three_failures_in_a_row_and_a_neuron_is_let_alone(caplog):
-    """The clients notice nothing; no further request is tried there while its probes fail, and it serves again when they do not."""
+def test_a_failure_is_looked_into_and_a_neuron_that_is_gone_is_let_alone(caplog):
+    """The clients notice nothing; one request finds out, none is tried there while probes fail, and it serves again when they do not."""
 
     async def scenario():
         async with (
@@ -30,8 +30,8 @@ def test_three_failures_in_a_row_and_a_neuron_is_let_alone(caplog):
             a.chat, a.instead["/health"] = reset, reset
             for _ in range(10):
                 assert (await client.chat()).headers["x-cortex-node"] == "b"
-            assert (len(a.sent), len(b.sent)) == (FAILURES, 10)
-            assert await cut_off(client)
+            assert (len(a.sent), len(b.sent)) == (1, 10)
+            await eventually(lambda: cut_off(client))
             probes = a.asked.count("/health")
             await until(lambda: a.asked.count("/health") >= probes + 2)
             assert (await client.chat()).headers["x-cortex-node"] == "b"
@@ -48,6 +48,61 @@ def test_three_failures_in_a_row_and_a_neuron_is_let_alone(caplog):
     asyncio.run(scenario())
 
 
+def test_three_failures_in_a_row_are_enough_whatever_its_health_says():
+    """What fails again and again while probes are answered is cut off as well, and told."""
+
+    async def scenario():
+        async with (
+            FakeNeuron("a", {"org/m": "loaded"}) as a,
+            FakeNeuron("b", {"org/m": "loaded"}) as b,
+            gateway([a, b]) as client,
+        ):
+            a.chat = reset
+
+            async def cut_off_after_another_request():
+                assert (await client.chat()).headers["x-cortex-node"] == "b"
+                return await cut_off(client)
+
+            await eventually(cut_off_after_another_request)
+            assert len(a.sent) >= FAILURES  # more where the connection of a probe had rested, and might have been stale
+            assert await client.metric('cortex_neuron_breaker_state{node="a"}') == Circuit.open
+            assert await client.metric('cortex_neuron_breaker_state{node="b"}') == Circuit.closed
+
+    asyncio.run(scenario())
+
+
+def test_a_neuron_under_suspicion_serves_only_where_nobody_else_does(monkeypatch):
+    """Its probe is on its way: requests of a model that others have go to them, the others' come through."""
+    monkeypatch.setattr("cortex.gateway.fleet.breakers.PROBE_S", 60.0)
+
+    async def scenario():
+        async with (
+            FakeNeuron("a", {"org/m": "loaded", "org/own": "loaded"}) as a,
+            FakeNeuron("b", {"org/m": "loaded"}) as b,
+            gateway([a, b], poll_interval_secs=60) as client,
+        ):
+            gate = asyncio.Event()
+
+            async def held(request):
+                await gate.wait()
+                return await a._health(request)
+
+            a.chat, a.instead["/health"] = reset, held
+            await client.chat()
+            assert (await client.node("a"))["circuit"] == "suspected"
+            a.chat = None
+            assert [(await client.chat()).headers["x-cortex-node"] for _ in range(5)] == ["b"] * 5
+            assert (await client.chat("org/own")).headers["x-cortex-node"] == "a"
+            gate.set()
+
+            async def serves():
+                return (await client.chat()).headers["x-cortex-node"] == "a"
+
+            await eventually(serves)
+
+    asyncio.run(scenario())
+
+
 def test_an_answered_probe_does_not_make_three_more_requests_fail():
     """Its health is well and its inference is not: one request finds out, and it is let alone for longer."""
 
@@ -58,18 +113,21 @@ def test_an_answered_probe_does_not_make_three_more_requests_fail():
             gateway([a, b]) as client,
         ):
             a.chat = reset
-            for _ in range(FAILURES):
+
+            async def cut_off_after_another_request():
                 await client.chat()
+                return await cut_off(client)
 
             async def let_in():
-                return not await cut_off(client)
+                return (await client.node("a"))["circuit"] == "half_open"
 
+            await eventually(cut_off_after_another_request)
             await eventually(let_in)
+            before = len(a.sent)
             for _ in range(5):
                 assert (await client.chat()).status_code == 200
             # One request, which is sent twice: the probe's connection had rested, and might have been stale.
-            assert len(a.sent) == FAILURES + 2
-            assert len(b.sent) == FAILURES + 5
+            assert len(a.sent) == before + 2
 
     asyncio.run(scenario())
 
@@ -80,9 +138,10 @@ def test_with_nowhere_else_to_go_the_answer_comes_at_once():
     async def scenario():
         async with FakeNeuron("a", {"org/m": "loaded"}) as a, gateway([a]) as client:
             a.chat, a.instead["/health"] = reset, reset
-            assert [(await client.chat()).status_code for _ in range(FAILURES)] == [502] * FAILURES
-            refused = await client.chat()
-            assert (refused.status_code, len(a.sent)) == (503, FAILURES)
+            assert (await client.chat()).status_code == 502
+            await eventually(lambda: cut_off(client))
+            before, refused = len(a.sent), await client.chat()
+            assert (refused.status_code, len(a.sent)) == (503, before)
             assert "retry-after" in refused.headers
 
     asyncio.run(scenario())

@@ -93,6 +93,25 @@ def test_a_refusal_with_numbers_is_planned_with():
     asyncio.run(scenario())
 
 
+def test_figures_of_two_moments_refuse_nobody():
+    """A load of another gateway ended between the two questions of a poll: a model takes memory that is not listed yet."""
+
+    async def scenario():
+        one = BudgetNeuron("one", 1000, SIZES)
+
+        async def loaded_meanwhile(request):
+            one.instead.clear()
+            one._loaded(A)
+            return await one._health(request)
+
+        one.instead["/health"] = loaded_meanwhile
+        async with fleet(one) as (client, _):
+            response = await client.chat(B)
+            assert (response.status_code, one.log) == (200, [f"unload {A}", f"load {B}", f"serve {B}"])
+
+    asyncio.run(scenario())
+
+
 def test_a_load_that_runs_out_of_memory_is_tried_once_more_with_everybody_gone():
     """The figures were wrong: whoever may leave leaves, once, and the model is loaded."""
 

@@ -88,7 +88,7 @@ class AdminApi:
         fleet, catalogue = FleetSnapshot.of(self._nodes(asked.node)), self._live.catalogue.with_profile(profile)
         able = candidates(Search(model_id, catalogue, fleet, Circumstances(in_flight=self._fleet.in_flight)))
         if not able:
-            raise why_not(model_id, catalogue, fleet)
+            raise why_not(model_id, catalogue, fleet).error
         coming = self._with_status(model_id, set(COMING), asked.node)
         best = next((candidate for candidate in able if candidate.node in coming), able[0])
         said = asked.model_dump(include=asked.model_fields_set - {"model_id", "node", "wait"})

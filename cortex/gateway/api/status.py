@@ -86,6 +86,7 @@ def _node(view: NeuronView, now: float) -> dict[str, Any]:
         "healthy": view.healthy,
         "draining": health.draining if health else None,
         "cut_off": view.cut_off,
+        "circuit": view.circuit.name,
         "misses": view.misses,
         "last_poll_age_secs": None if view.last_poll is None else round(now - view.last_poll, 1),
         "hostname": discovery.hostname if discovery else None,

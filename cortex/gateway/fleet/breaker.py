@@ -1,18 +1,29 @@
 """A circuit breaker as a value: when a neuron that fails gets no requests, and when it is tried again. No I/O, no clock.
 
-closed  --FAILURES in a row-->  open, until `retry_at`
-open    --probe answered-->     closed; a failure before any request was answered opens it again at once
-open    --probe failed-->       open, twice as long as before, RETRY_MAX_S at most
-any     --a request answered--> closed, and everything is forgotten
+closed     --FAILURES in a row-->  open, until `retry_at`
+open       --probe answered-->     half-open; a failure before any request was answered opens it again at once
+open       --probe failed-->       open, twice as long as before, RETRY_MAX_S at most
+any        --a request answered--> closed, and everything is forgotten
+suspected  beside these, while the first failure of a closed one is looked into
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import IntEnum
 
 FAILURES = 3
 RETRY_S = 0.5
 RETRY_MAX_S = 30.0
+
+
+class Circuit(IntEnum):
+    """How requests are sent to a neuron: as usual, only where nobody else serves, as a trial, not at all."""
+
+    closed = 0
+    suspected = 1
+    half_open = 2
+    open = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,12 @@ class Breaker:
     @property
     def is_open(self) -> bool:
         return self.retry_at is not None
+
+    @property
+    def circuit(self) -> Circuit:
+        if self.is_open:
+            return Circuit.open
+        return Circuit.half_open if self.opened else Circuit.closed
 
     def failed(self, now: float) -> Breaker:
         """A request got no answer. While it is open that is old news."""

@@ -1,5 +1,8 @@
 """Neurons whose data plane fails get no requests until a probe of it is answered.
 
+One request that fails makes its neuron suspect: it is looked at now, and gets requests meanwhile only where no other
+replica serves. So a host that is gone costs the requests that were on their way to it, and none of those that follow.
+
 The control plane may be well meanwhile: a neuron that answers polls and resets every request must not eat three attempts
 of each. Probes are ours alone: no client's request is risked to find out.
 """
@@ -10,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from cortex.gateway.fleet.breaker import CLOSED, Breaker
+from cortex.gateway.fleet.breaker import CLOSED, Breaker, Circuit
 from cortex.gateway.fleet.client import NeuronClient
 from cortex.gateway.fleet.state import Fleet
 from cortex.net.address import Address
@@ -40,10 +43,14 @@ class Breakers:
         self._tasks = tasks
         self._clock = clock
         self._breakers: dict[str, Breaker] = {}
+        self._suspects: set[str] = set()
 
     def failed(self, node: str, address: Address) -> None:
         """A request to `address` got no answer: no connection, a lost one, no HTTP, or silence."""
-        self._change(node, address, self._breakers.get(node, CLOSED).failed(self._clock()))
+        breaker = self._breakers.get(node, CLOSED).failed(self._clock())
+        if breaker.circuit is Circuit.closed:
+            self._suspect(node, address)
+        self._change(node, address, breaker)
 
     def trip(self, node: str, address: Address) -> None:
         """Neither requests nor polls get there."""
@@ -52,8 +59,7 @@ class Breakers:
     def _change(self, node: str, address: Address, breaker: Breaker) -> None:
         was_open = self._breakers.get(node, CLOSED).is_open
         self._breakers[node] = breaker
-        if breaker.is_open:
-            self._fleet.cut_off(node, now=True)
+        self._show(node)
         if breaker.is_open and not was_open:
             log.warning("neuron '%s' gets no requests until a probe is answered", node)
             self._tasks.start(f"probe {node}", self._probe(node, address))
@@ -62,6 +68,20 @@ class Breakers:
         """A request was answered, whatever the answer."""
         if node in self._breakers:
             self._settle(node, CLOSED)
+
+    def _suspect(self, node: str, address: Address) -> None:
+        if node not in self._suspects:
+            self._suspects.add(node)
+            self._tasks.start(f"look at {node}", self._look_at(node, address))
+
+    async def _look_at(self, node: str, address: Address) -> None:
+        try:
+            answered = await self._answers(node, address)
+        finally:
+            self._suspects.discard(node)
+            self._show(node)
+        if not answered and self._fleet.view(node):
+            self.trip(node, address)
 
     async def _probe(self, node: str, address: Address) -> None:
         """Until it answers, or leaves the fleet."""
@@ -94,6 +114,12 @@ class Breakers:
             self._breakers.pop(node, None)
         else:
             self._breakers[node] = breaker
+        self._show(node)
         if was.is_open and not breaker.is_open:
-            self._fleet.cut_off(node, now=False)
             log.info("neuron '%s' gets requests again", node)
+
+    def _show(self, node: str) -> None:
+        circuit = self._breakers.get(node, CLOSED).circuit
+        if circuit is Circuit.closed and node in self._suspects:
+            circuit = Circuit.suspected
+        self._fleet.set_circuit(node, circuit)

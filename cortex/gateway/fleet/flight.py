@@ -36,6 +36,7 @@ class _Learned:
     too_much: dict[str, int] = field(default_factory=dict)
     tries: dict[str, int] = field(default_factory=dict)
     ran_out: dict[str, Candidate] = field(default_factory=dict)  # by node: with what memory ran out
+    looked_at: set[str] = field(default_factory=set)  # before a refusal that rests on their word was told
     errors: list[CortexError] = field(default_factory=list)
 
 
@@ -98,8 +99,8 @@ class Flight:
             match decision:
                 case Serve():
                     return None
-                case Reject(error):
-                    if not self._second_chance():
+                case Reject(error, node):
+                    if not self._second_chance() and not await self._looked_again(node):
                         return self._telling() or error
                 case Queue():
                     await self._wait_for_turn(decision)
@@ -228,6 +229,14 @@ class Flight:
                 if self._has_plan(node, with_victims=False):
                     return True
         return False
+
+    async def _looked_again(self, node: str | None) -> bool:
+        """A refusal is told by fresh figures only: of a poll, one half may be of before a load and the other of after it."""
+        if node is None or node in self._learned.looked_at:
+            return False
+        self._learned.looked_at.add(node)
+        await self._poller.refresh(node)
+        return True
 
     def _has_plan(self, node: str, *, with_victims: bool) -> bool:
         """Whether a decision would try the node again, were it not for its failure."""

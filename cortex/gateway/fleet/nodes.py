@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
+from cortex.gateway.fleet.breaker import Circuit
 from cortex.gateway.routing.types import Device, Node, Replica
 from cortex.wire.fleet import ModelEntry, ModelStatus
 
@@ -32,6 +33,7 @@ def node_of(view: NeuronView, was: NeuronView | None, known: Node | None) -> Nod
         draining=view.healthy and not view.ready,
         offers=view.discovery is not None and view.discovery.offers_files,
         accepts=view.discovery is not None and view.discovery.accepts_files,
+        suspect=view.circuit is Circuit.suspected,
     )
 
 

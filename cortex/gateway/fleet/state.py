@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from cortex.config.gateway import NeuronRef
+from cortex.gateway.fleet.breaker import Circuit
 from cortex.gateway.fleet.nodes import node_of
 from cortex.gateway.fleet.signal import Signal
 from cortex.gateway.routing.snapshot import FleetSnapshot
@@ -36,7 +37,7 @@ class NeuronView:
     models       by id, also what is only on disk
     addresses    where the inference of each loaded model goes
     others_load  by model: what its health said was running and queued, less our own part in it
-    cut_off      requests to it fail, whatever its polls say
+    circuit      whether requests to it fail, whatever its polls say
     """
 
     name: str
@@ -49,7 +50,12 @@ class NeuronView:
     models: Mapping[str, ModelEntry] = field(default_factory=dict)
     addresses: Mapping[str, Address] = field(default_factory=dict)
     others_load: Mapping[str, int] = field(default_factory=dict)
-    cut_off: bool = False
+    circuit: Circuit = Circuit.closed
+
+    @property
+    def cut_off(self) -> bool:
+        """It gets no requests."""
+        return self.circuit is Circuit.open
 
     @property
     def ready(self) -> bool:
@@ -137,10 +143,10 @@ class Fleet:
         misses = old.misses + 1
         return self._write(replace(old, misses=misses, healthy=old.healthy and misses < self.unhealthy_after))
 
-    def cut_off(self, name: str, *, now: bool) -> None:
+    def set_circuit(self, name: str, circuit: Circuit) -> None:
         """Written by the breakers: whether requests to it fail."""
-        if (view := self._views.get(name)) and view.cut_off != now:
-            self._write(replace(view, cut_off=now))
+        if (view := self._views.get(name)) and view.circuit is not circuit:
+            self._write(replace(view, circuit=circuit))
 
     def _others_load(self, name: str, health: Health) -> dict[str, int]:
         ours = self._in_flight

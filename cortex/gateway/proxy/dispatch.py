@@ -41,7 +41,7 @@ from cortex.wire.fleet import ModelStatus
 
 ERROR_LIMIT_BYTES = 1024 * 1024
 LOGGED_CHARS = 600
-QUICK_CONNECT_S = 0.5  # where another replica could serve as well: a host that is gone answers nothing at all
+QUICK_CONNECT_S = 0.3  # where another replica could serve as well: a host that is gone answers nothing at all
 LOADING_S = 5.0  # when nobody knows how long a load will take
 
 T = TypeVar("T")
@@ -191,6 +191,8 @@ class Dispatcher:
                 case Serve() as replica:
                     if exchange := await self._attempt(journey, replica):
                         return exchange
+                case Reject(node=str() as node) if journey.looks_at(node):  # before that is told it is heard anew
+                    await self._poller.refresh(node)
                 case Reject(error):
                     raise journey.failure or error
                 case _ if journey.tried and journey.failure:  # no other replica has it now

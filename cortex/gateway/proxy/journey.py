@@ -59,6 +59,7 @@ class Journey:
         self._fleet = fleet
         self._clock = clock
         self._attempts = 0
+        self._looked_at: set[str] = set()
         self._using: contextlib.AbstractContextManager[None] | None = None
 
     def __enter__(self) -> Self:
@@ -82,6 +83,13 @@ class Journey:
         self.replica = replica
         self.began = self._clock()
         self._attempts += 1
+
+    def looks_at(self, node: str) -> bool:
+        """Whether the node's word is to be heard anew: once a call."""
+        if node in self._looked_at:
+            return False
+        self._looked_at.add(node)
+        return True
 
     def leave(self, failure: CortexError | NeuronAnswer, *, avoid: bool = True) -> None:
         """The replica cannot serve the call. Raises `failure` when enough were tried."""

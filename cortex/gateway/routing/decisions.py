@@ -85,9 +85,13 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """It cannot be served, now or ever: the error says which."""
+    """It cannot be served, now or ever: the error says which.
+
+    node  whose word this rests on. It may be old, or told while a model came or went: worth a look before a client hears it
+    """
 
     error: CortexError
+    node: str | None = None
 
 
 Decision = Serve | Wait | Place | Queue | Reject

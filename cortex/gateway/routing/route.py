@@ -1,8 +1,8 @@
 """What happens to a request for a model (DESIGN section 6).
 
 1. An alias is resolved to a concrete id.
-2. Loaded and servable somewhere: the least busy replica serves, ties by name. One that gives way to a model that has
-   waited too long takes nothing new.
+2. Loaded and servable somewhere: the least busy replica serves, ties by name. One whose neuron has just failed a request
+   is the last choice; one that gives way to a model that has waited too long takes nothing new.
 3. On its way somewhere: wait for it there.
 4. Otherwise it is placed on a feasible neuron; where only busy models have its room, it waits for its turn.
 5. Nothing feasible: 404 when no neuron could ever host it, 503 when one could that is down or full.
@@ -55,7 +55,7 @@ def route(
     if able := candidates(Search(model_id, catalogue, fleet, now, avoid, patient=True)):
         return _queue(able[0], model_id, catalogue, fleet, now)
     # 5
-    return Reject(why_not(model_id, catalogue, fleet))
+    return why_not(model_id, catalogue, fleet)
 
 
 def _open(replicas: tuple[Replica, ...], now: Circumstances, avoid: Collection[str]) -> tuple[Replica, ...]:
@@ -65,9 +65,9 @@ def _open(replicas: tuple[Replica, ...], now: Circumstances, avoid: Collection[s
 
 
 def _least_busy(replicas: tuple[Replica, ...], fleet: FleetSnapshot, now: Circumstances) -> Serve:
-    def busyness(replica: Replica) -> tuple[int, str]:
-        ours = now.in_flight.get((replica.node, replica.model_id), 0)
-        return ours + fleet.by_name[replica.node].others.get(replica.model_id, 0), replica.node
+    def busyness(replica: Replica) -> tuple[bool, int, str]:
+        node, ours = fleet.by_name[replica.node], now.in_flight.get((replica.node, replica.model_id), 0)
+        return node.suspect, ours + node.others.get(replica.model_id, 0), replica.node
 
     best = replicas[0] if len(replicas) == 1 else min(replicas, key=busyness)
     assert best.address is not None  # noqa: S101  what makes it servable
@@ -85,7 +85,8 @@ def _cannot_serve_yet(present: list[Replica], now: Circumstances, avoid: Collect
     return Reject(
         errors.unavailable(
             f"model '{loaded[0].model_id}' is loaded, but its neuron has not told where yet", retry_after=2
-        )
+        ),
+        loaded[0].node,
     )
 
 
@@ -124,16 +125,22 @@ def _residents(node: Node, catalogue: Catalogue, now: Circumstances) -> list[dic
     ]
 
 
-def why_not(model_id: str, catalogue: Catalogue, fleet: FleetSnapshot) -> CortexError:
-    """The error for a model that is on no ready neuron and may be placed on none."""
+def why_not(model_id: str, catalogue: Catalogue, fleet: FleetSnapshot) -> Reject:
+    """Why a model that is on no ready neuron may be placed on none."""
     profile = catalogue.profile(model_id)
     if not any(node.ready for node in fleet.freest):
-        return errors.unavailable("no healthy nodes available", retry_after=BUSY_RETRY_S)
+        return Reject(errors.unavailable("no healthy nodes available", retry_after=BUSY_RETRY_S))
     able = [node for node in _perhaps(model_id, profile, fleet) if feasible(node, model_id, profile)]
     if up := [node for node in able if node.ready]:
-        return _no_room(model_id, catalogue, fleet, max(up, key=lambda node: (node.room_mb, node.free_mb)))
-    if able:
-        names = ", ".join(sorted(node.name for node in able))
+        best = max(up, key=lambda node: (node.room_mb, node.free_mb))
+        return Reject(_no_room(model_id, catalogue, fleet, best), best.name)
+    return Reject(_nowhere(model_id, profile, able))
+
+
+def _nowhere(model_id: str, profile: Profile | None, down: list[Node]) -> CortexError:
+    """No node that is up could host it."""
+    if down:
+        names = ", ".join(sorted(node.name for node in down))
         return errors.unavailable(
             f"model '{model_id}' can only be served by {names}, which is down", retry_after=DOWN_RETRY_S
         )

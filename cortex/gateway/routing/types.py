@@ -68,6 +68,7 @@ class Node:
 
     ready        it answers polls and takes new requests
     draining     it answers polls, and takes nothing new
+    suspect      a request to it has just failed, and it is not known yet why: others serve first
     devices      None while its discovery is unknown, empty for a host without a GPU
     models       by id, everything that it has in memory, on its way, or on disk
     others       requests by model that run or queue there and are not this gateway's own
@@ -91,6 +92,7 @@ class Node:
     last_used: Mapping[str, float] = field(default_factory=dict)
     clock_ahead: float = 0.0
     draining: bool = False
+    suspect: bool = False
     offers: bool = False
     accepts: bool = False
     resident: tuple[Replica, ...] = field(init=False, compare=False, repr=False)
