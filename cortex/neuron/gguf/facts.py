@@ -35,6 +35,8 @@ _KEPT_TEXTS = frozenset(
     }
 )
 _KEPT_ARRAYS = (".attention.head_count", ".attention.head_count_kv")
+_KEPT_FLAGS = ".attention.sliding_window_pattern"
+_FLAG = 7
 
 Value = int | float | str | tuple[int, ...]
 
@@ -148,8 +150,10 @@ class _Reader:
 
     def _numbers(self, key: str, type_id: int, length: int) -> tuple[int, ...] | None:
         form = _NUMBERS[type_id]
-        if not key.endswith(_KEPT_ARRAYS) or type_id in _NO_INTEGERS or length > MAX_LAYERS:
+        flags = key.endswith(_KEPT_FLAGS) and type_id == _FLAG
+        kept = key.endswith((*_KEPT_ARRAYS, _KEPT_FLAGS)) and type_id not in _NO_INTEGERS
+        if not (flags or kept) or length > MAX_LAYERS:
             self._cursor.skip(length * form.size, key)
             return None
         packed = self._cursor.take(length * form.size, key)
-        return tuple(number for (number,) in form.iter_unpack(packed))
+        return tuple(int(number) if flags else number for (number,) in form.iter_unpack(packed))

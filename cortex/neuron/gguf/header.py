@@ -32,6 +32,11 @@ _ENCODERS = frozenset(
 )
 
 
+# Every n-th layer attends to everything and the others to a window, in files of before `sliding_window_pattern`
+# (llama.cpp's loaders of these architectures; others ignore a window without a pattern).
+_WINDOW_PERIODS = {"cohere2": 4, "gemma2": 2, "gemma3": 6, "gpt-oss": 2}
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """The file is part `number` (from 0) of `count`. Only part 0 has the model's metadata."""
@@ -51,6 +56,8 @@ class Header:
     key_length, value_length   elements of one head's key and value
     quant          the file type's name ("Q4_K_M"), else the tensor type with most bytes
     pooling        "none", "mean", "cls", "last", "rank"
+    sliding_window             tokens that a layer with a window attends to
+    sliding_window_pattern     which layers have one: every n-th has none, or one flag for each
     full_attention_interval    every n-th layer attends, the others are recurrent (Qwen3-Next and its kin)
     classifies     the model ends in a classifier: it ranks
     tensor_bytes   bytes of this file's tensors; the file's own when a tensor has a type that is not known here
@@ -84,6 +91,7 @@ class Header:
     tensor_bytes: int
     file_bytes: int
     container: str = "gguf"
+    sliding_window_pattern: int | tuple[int, ...] | None = None
 
     @property
     def is_legacy(self) -> bool:
@@ -115,6 +123,17 @@ class Header:
         every = self.full_attention_interval or 1
         heads = self.head_count_kv or 0
         return tuple(heads if (layer + 1) % every == 0 else 0 for layer in range(self.block_count or 0))
+
+    @property
+    def slides(self) -> tuple[bool, ...]:
+        """Whether a layer attends to a window alone, layer by layer."""
+        layers, pattern = range(self.block_count or 0), self.sliding_window_pattern
+        if not self.sliding_window:
+            return (False,) * len(layers)
+        if isinstance(pattern, tuple) and pattern:
+            return tuple(bool(pattern[layer % len(pattern)]) for layer in layers)
+        period = pattern if isinstance(pattern, int) else _WINDOW_PERIODS.get(self.architecture, 1)
+        return tuple(period == 0 or layer % period < period - 1 for layer in layers)
 
 
 def read_header(path: Path) -> Header:
@@ -193,6 +212,7 @@ def _header(version: int, facts: Facts, tensors: Tensors, file_bytes: int) -> He
         vocab_size=_either(count("vocab_size"), facts.array_lengths.get("tokenizer.ggml.tokens")),
         expert_count=count("expert_count"),
         sliding_window=count("attention.sliding_window"),
+        sliding_window_pattern=facts.per_layer(f"{architecture}.attention.sliding_window_pattern"),
         full_attention_interval=count("full_attention_interval"),
         quant=_quant(facts, tensors),
         pooling=_POOLING.get(-1 if (pooling := count("pooling_type")) is None else pooling),

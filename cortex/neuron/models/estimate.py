@@ -3,7 +3,8 @@
     weights   the tensors' bytes: engines keep them as they are in the file
     KV cache  for every token of context, layer by layer: kv_heads x (key_length + value_length) numbers of the cache's
               type. llama.cpp keeps one unified cache of `context` cells for all slots, so `parallel` does not multiply it.
-              Layers with a sliding window are counted in full, recurrent states not at all.
+              A layer with a sliding window keeps the window of every slot and one batch, in steps of 256 cells, and no
+              more than `context`. Recurrent states are not counted.
     compute   activations of one batch: about 16 rows of embedding_length floats for each of its tokens, and the mask of
               flash attention, 2 bytes for every pair of batch token and context cell; logits of `parallel` tokens
     process   the engine itself: 48 MiB and 400 bytes for each token of the vocabulary in host memory; on a GPU the
@@ -31,6 +32,7 @@ GPU_CONTEXT_BYTES = 512 * MIB
 UNKNOWN_CONTEXT = 4096  # of a file that does not say what it was trained for
 LEAST_CONTEXT = 512  # less serves nobody
 CONTEXT_STEP = 1024
+WINDOW_STEP = 256  # cells
 
 _TYPES = {kind.name.lower(): kind for kind in TENSOR_TYPES.values()}
 
@@ -65,9 +67,11 @@ def estimate_memory(
     extra_bytes  weights of what goes with the model: a projector, a draft model
     """
     share = _share(header, gpu_layers) if on_gpu else 1.0
+    full, sliding = _kv_bytes(header, kv_type)
+    cells = _window_cells(header, context, parallel, batch)
     return MemoryEstimate(
         weights_mb=_mib(header.tensor_bytes * share + extra_bytes),
-        kv_mb=_mib(context * kv_bytes_per_token(header, kv_type) * share),
+        kv_mb=_mib((context * full + cells * sliding) * share),
         compute_mb=_mib(_compute_bytes(header, context, parallel, batch) + _process_bytes(header, on_gpu=on_gpu)),
     )
 
@@ -88,8 +92,11 @@ def fit_context(
     share = _share(header, gpu_layers) if on_gpu else 1.0
     fixed = header.tensor_bytes * share + extra_bytes + _process_bytes(header, on_gpu=on_gpu)
     fixed += _compute_bytes(header, 0, parallel, batch) + 3 * MIB  # estimates round up three times
-    per_token = kv_bytes_per_token(header, kv_type) * share + _mask_bytes(batch)
-    fitting = int((free_mb * MIB - fixed) // per_token)
+    full, sliding = (size * share for size in _kv_bytes(header, kv_type))
+    cells, left = _window_cells(header, own, parallel, batch), free_mb * MIB - fixed
+    fitting = int((left - cells * sliding) // (full + _mask_bytes(batch)))
+    if fitting < cells:  # so short that a window holds all of it, and perhaps a step more
+        fitting = min(cells, int((left - WINDOW_STEP * sliding) // (full + sliding + _mask_bytes(batch))))
     if fitting >= own:
         return own
     if fitting >= CONTEXT_STEP:
@@ -98,10 +105,23 @@ def fit_context(
 
 
 def kv_bytes_per_token(header: Header, kv_type: str) -> float:
-    """Bytes of cache for one token, all layers. `kv_type` is ggml's name in small letters: f16, q8_0, …"""
+    """Bytes of cache for one token more of a long context. `kv_type` is ggml's name in small letters: f16, q8_0, …"""
+    return _kv_bytes(header, kv_type)[0]
+
+
+def _kv_bytes(header: Header, kv_type: str) -> tuple[float, float]:
+    """Of one cell: in the layers that attend to everything, and in those that attend to a window."""
     kind = _TYPES[kv_type]
-    length = (header.key_length or 0) + (header.value_length or 0)
-    return sum(header.kv_heads) * length * kind.size / kind.block
+    head = ((header.key_length or 0) + (header.value_length or 0)) * kind.size / kind.block
+    heads, slides = header.kv_heads, header.slides
+    sliding = sum(count for count, windowed in zip(heads, slides, strict=False) if windowed)
+    return (sum(heads) - sliding) * head, sliding * head
+
+
+def _window_cells(header: Header, context: int, parallel: int, batch: int) -> int:
+    """Cells of a layer with a sliding window (llama.cpp's llama_kv_cache_iswa)."""
+    wanted = min(context, (header.sliding_window or 0) * parallel + batch)
+    return math.ceil(wanted / WINDOW_STEP) * WINDOW_STEP
 
 
 def _share(header: Header, gpu_layers: int | None) -> float:

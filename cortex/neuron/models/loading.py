@@ -23,7 +23,7 @@ from cortex.neuron.engine.spec import EngineSpec
 from cortex.neuron.hardware.watch import HardwareWatch
 from cortex.neuron.harness import choice
 from cortex.neuron.harness.base import Harness, HostShare, ModelFiles
-from cortex.neuron.harness.settings import PROMPT_CACHE_MAX_MB, PROMPT_CACHE_SHARE
+from cortex.neuron.harness.settings import DEFAULT_SLOTS, PROMPT_CACHE_MAX_MB, PROMPT_CACHE_SHARE
 from cortex.neuron.models.estimate import estimate_memory, fit_context, kv_bytes_per_token
 from cortex.neuron.models.fit import DeviceChoice, Memory, choose_devices, refusal
 from cortex.neuron.models.jobs import JobRecord
@@ -267,6 +267,7 @@ def _fitting_context(
     return fit_context(
         model.header,
         memory.free_mb if on_gpu else memory.free_mb * (PROMPT_CACHE_SHARE - 1) // PROMPT_CACHE_SHARE,
+        parallel=request.parallel or DEFAULT_SLOTS,
         kv_type=request.kv_type or "f16",
         gpu_layers=request.gpu_layers,
         on_gpu=on_gpu,
