@@ -10,7 +10,7 @@ from cortex.gateway.api.admin import AdminLoad, AdminUnload
 from cortex.gateway.proxy.call import WAIT_HEADER
 from cortex.wire.openapi import anthropic, chat, errors, fleet, ollama, responses
 from cortex.wire.openapi.operation import ASKING, Answer, Dialect, Document, Operation, document, parameter
-from cortex.wire.openapi.schema import NAME, NUMBER, TEXT, Schema, at_least, of_models, word
+from cortex.wire.openapi.schema import NAME, NUMBER, TEXT, Schema, at_least, of_models, within, word
 
 _SCHEMAS = {
     **errors.SCHEMAS,
@@ -39,6 +39,11 @@ _PAGE = (
     parameter("query", "limit", at_least(1), "Without it: all"),
     parameter("query", "after_id", NAME),
     parameter("query", "before_id", NAME),
+)
+_ITEM_PAGE = (
+    parameter("query", "limit", within(1, 100, "integer"), "Without it: 20"),
+    parameter("query", "after", NAME),
+    parameter("query", "order", word("asc", "desc"), "Without it: the newest first"),
 )
 _LOAD = (404, 409, 422, 429, 502, 503, 504, 507)
 
@@ -90,6 +95,36 @@ _INFERENCE = (
     _ask("/tokenize", "Split a text", "TokenizeRequest", Answer("Tokens")),
     _ask("/detokenize", "Join tokens", "DetokenizeRequest", Answer("Detokenized")),
     _ask("/apply-template", "What a model would read of a chat", "ChatRequest", Answer("Prompt")),
+)
+_STORED = parameter("path", "response_id", NAME)
+_STORE = (
+    Operation(
+        "GET",
+        "/v1/responses/{response_id}",
+        "An answer that was kept",
+        "openai",
+        {200: Answer("Response")},
+        parameters=(_STORED,),
+        errors=(404, 503),
+    ),
+    Operation(
+        "DELETE",
+        "/v1/responses/{response_id}",
+        "Forget it",
+        "openai",
+        {200: Answer("DeletedResponse")},
+        parameters=(_STORED,),
+        errors=(404, 503),
+    ),
+    Operation(
+        "GET",
+        "/v1/responses/{response_id}/input_items",
+        "What it answered",
+        "openai",
+        {200: Answer("InputItems")},
+        parameters=(_STORED, *_ITEM_PAGE),
+        errors=(404, 503),
+    ),
 )
 _ANTHROPIC = (
     _ask(
@@ -201,5 +236,5 @@ _BY_HAND = (
 def description() -> Document:
     told = "OpenAI's, Anthropic's and Ollama's APIs in front of a fleet of models."
     return document(
-        "gateway", told, (*_INFERENCE, *_ANTHROPIC, *_OLLAMA, *_PUBLIC, *_FLEET, *_BY_HAND), _SCHEMAS, _KEYS
+        "gateway", told, (*_INFERENCE, *_STORE, *_ANTHROPIC, *_OLLAMA, *_PUBLIC, *_FLEET, *_BY_HAND), _SCHEMAS, _KEYS
     )

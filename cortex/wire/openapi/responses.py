@@ -157,6 +157,11 @@ _EVENTS: Schemas = {
 SCHEMAS: Schemas = {
     "ResponsesRequest": _REQUEST,
     "Response": _RESPONSE,
+    "DeletedResponse": said({"id": NAME, "object": word("response"), "deleted": FLAG}),
+    "InputItems": said(
+        {"object": word("list"), "data": array(OBJECT), "has_more": FLAG},
+        {"first_id": nullable(TEXT), "last_id": nullable(TEXT)},
+    ),
     "ResponseEvent": {
         **tagged(_EVENTS),
         "type": "object",
