@@ -10,7 +10,10 @@
     payload.py       the unpacked program → one file: launcher, compressed payload, trailer
     launcher.c       the one file's start
     linkage.py       which glibc the program needs
+    rebind.py        newer mathematics → those of every glibc
+    sbom.py          the bill of materials
+    release.py       build/release: everything that is published, or why not
 
 Everything happens below a cache folder outside the checkout ($CORTEX_BUILD_CACHE, else ~/.cache/cortex-build); ccache
-makes the second build cheap. build/selftest runs the result.
+makes the second build cheap. build/selftest runs the result, build/release packs it.
 """

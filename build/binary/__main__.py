@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from binary import environment, facts, libraries, linkage, nuitka, payload, trim
+from binary import environment, facts, libraries, linkage, nuitka, payload, rebind, sbom, trim
 from binary.flavours import FLAVOURS, Flavour, Refused
 
 GLIBC = (2, 28)  # RHEL 8, Debian 10, Ubuntu 20.04 and everything later
@@ -53,8 +53,10 @@ def build(flavour: Flavour, output: Path, *, engine_wheel: Path | None, jobs: in
     environment.add_versions(shop, program)
     say("   from this machine: " + ", ".join(libraries.add_missing(program)))
     say("③ trimming: " + ", ".join(trim.trim(program)))
+    say("   older mathematics: " + "; ".join(rebind.rebind(program, GLIBC)))
     say("④ what of glibc it needs beyond " + linkage.text(GLIBC))
-    for line in linkage.describe(program, GLIBC):
+    beyond = linkage.describe(program, GLIBC)
+    for line in beyond:
         say(f"   {line}")
     needed = linkage.text(linkage.highest(program))
     say(f"   in all: glibc {needed}")
@@ -64,12 +66,15 @@ def build(flavour: Flavour, output: Path, *, engine_wheel: Path | None, jobs: in
         "file": str(output),
         "flavour": flavour.name,
         "glibc": needed,
+        "glibc_beyond": beyond,
         "size_mb": payload.mb(output.stat().st_size),
         "unpacked_mb": payload.mb(sum(file.stat().st_size for file in program.rglob("*") if file.is_file())),
         "c_files": nuitka.c_files(shop),
         "minutes": round((time.monotonic() - began) / 60, 1),
     }
     output.with_name(output.name + ".json").write_text(json.dumps(made) + "\n")  # build/package reads it
+    if unnamed := sbom.write(shop, program, output, known):
+        say("   no licence is known of " + ", ".join(unnamed))
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 
@@ -29,6 +30,13 @@ def commit() -> str | None:
         return _out(["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"])
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def version() -> str:
+    """That of the sources."""
+    found = re.search(r'^__version__ = "(.+)"$', (ROOT / "cortex" / "__init__.py").read_text(), re.MULTILINE)
+    assert found, "cortex/__init__.py says no version"  # noqa: S101  a file of ours
+    return found[1]
 
 
 def _out(command: list[str]) -> str:

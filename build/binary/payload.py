@@ -55,7 +55,10 @@ def build_launcher(shop: Workshop) -> Path:
     """Linked statically: it runs on any Linux of this processor, and can say what is missing for the rest."""
     zstd = next(shop.packages.glob("nuitka/build/inline_copy/zstd"))
     launcher = shop.folder / "launcher"
-    flags = ["-static-pie", "-Os", "-s", "-Wall", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
+    # Position independent where this system's C library can be linked so (some bring no start code for it).
+    start = subprocess.run(["gcc", "-print-file-name=rcrt1.o"], capture_output=True, text=True, check=True).stdout
+    static = "-static-pie" if start.startswith("/") else "-static"
+    flags = [static, "-Os", "-s", "-Wall", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
     sources = [HERE / "launcher.c", HERE / "zstd.c"]
     subprocess.run(["gcc", *flags, f"-I{zstd}", "-o", launcher, *sources], check=True)
     return launcher

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 from jinja2 import TemplateError
+from jinja2.ext import LoopControlExtension  # the class, not its name: the compiler follows imports
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from cortex import errors
@@ -126,7 +127,7 @@ def _to_json(value: Any, indent: int | None = None) -> str:
 
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
-    trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"], autoescape=False
+    trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension], autoescape=False
 )
 _ENVIRONMENT.globals |= {"raise_exception": _raise, "strftime_now": _now}
 _ENVIRONMENT.filters["tojson"] = _to_json
