@@ -203,7 +203,10 @@ def _plan_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _pull_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="REPO[:QUANT]", help="a repository with GGUF files, and which of them")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="another cache folder than Hugging Face's own")
+    parser.add_argument(
+        "--to", type=Path, metavar="DIR", help="a folder for a neuron's models_dir; default: Hugging Face's cache"
+    )
+    _json(parser)
 
 
 def _validate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -278,7 +281,11 @@ COMMANDS = (
     ),
     Command("undrain", "let a drained neuron work again", "cortex undrain beast", _undrain, _undrain_arguments),
     Command(
-        "pull", "download a model to this host", "cortex pull unsloth/Qwen3-0.6B-GGUF:Q4_K_M", _pull, _pull_arguments
+        "pull",
+        "download a model to this host, continuing where the last try broke off",
+        "cortex pull unsloth/Qwen3-0.6B-GGUF:Q4_K_M --to models",
+        _pull,
+        _pull_arguments,
     ),
     Command(
         "validate",

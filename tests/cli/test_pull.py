@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,21 +23,38 @@ def hub() -> Iterator[FakeHub]:
         yield hub
 
 
-def pull(hub: FakeHub, cache: Path, model: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cortex", "pull", model, "--to", str(cache)]
-    settings = {"HF_ENDPOINT": hub.endpoint, "HOME": str(cache), **environ}
+def pull(hub: FakeHub, folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cortex", "pull", *arguments, "--to", str(folder)]
+    settings = {"HF_ENDPOINT": hub.endpoint, "HOME": str(folder), **environ}
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=settings)
 
 
 @pytest.mark.parametrize(("quant", "file"), [(":Q8_0", "repo-Q8_0.gguf"), (":q4_k_m", "repo-Q4_K_M.gguf")])
-def test_a_model_is_downloaded_to_the_named_cache(hub: FakeHub, tmp_path: Path, quant: str, file: str) -> None:
+def test_a_model_is_downloaded_to_the_named_folder(hub: FakeHub, tmp_path: Path, quant: str, file: str) -> None:
     """The path of the file is all that stdout has; what happens is told on stderr."""
     done = pull(hub, tmp_path, REPO + quant)
     assert done.returncode == 0, done.stderr
     path = Path(done.stdout.strip())
-    assert path.is_relative_to(tmp_path)
+    assert path == tmp_path / REPO / file
     assert path.read_bytes() == FILES[file]
     assert f"{REPO}: fetching" in done.stderr
+
+
+def test_a_script_gets_json(hub: FakeHub, tmp_path: Path) -> None:
+    """`--json` says what was fetched, and where its files are."""
+    done = pull(hub, tmp_path, REPO, "--json")
+    file = tmp_path / REPO / "repo-Q4_K_M.gguf"
+    told = json.loads(done.stdout)
+    assert (told["model_id"], told["quant"], told["files"], told["mmproj"]) == (REPO, "Q4_K_M", [str(file)], None)
+    assert told["size_bytes"] == file.stat().st_size
+
+
+def test_without_a_folder_it_goes_to_the_hubs_own_cache(hub: FakeHub, tmp_path: Path) -> None:
+    """Then a neuron of this user finds it, and so does the hub's own library."""
+    settings = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "cortex", "pull", REPO]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=settings)
+    assert Path(done.stdout.strip()).is_relative_to(tmp_path / "cache" / "models--org--repo-GGUF" / "snapshots")
 
 
 @pytest.mark.parametrize(

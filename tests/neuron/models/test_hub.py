@@ -18,8 +18,7 @@ from helpers.fake_hub import COMMIT, FakeHub, fake_hub
 from helpers.gguf_bytes import tiny
 
 from cortex.errors import CortexError
-from cortex.neuron.models.source import Hub, LocalModel, Scanner
-from cortex.neuron.models.source import transfer as transfer_module
+from cortex.neuron.models.source import Hub, LocalModel, Scanner, room
 from cortex.neuron.models.source.listing import Listing
 from cortex.tasks import running
 from cortex.wire.fleet import JobStage
@@ -255,7 +254,7 @@ def test_what_is_no_repository_is_never_asked_for(hub, tmp_path, repo):
 
 def test_a_full_disk_is_told_before_a_byte_comes(hub, tmp_path, monkeypatch):
     """Without room for the file, 507 has the numbers and nothing is downloaded."""
-    monkeypatch.setattr(transfer_module, "SPARE_BYTES", 1 << 60)
+    monkeypatch.setattr(room, "SPARE_BYTES", 1 << 60)
     error = refused(client(hub, tmp_path))
     assert (error.status, error.code, error.retry_after) == (507, "insufficient_storage", None)
     assert hub.files_asked() == []

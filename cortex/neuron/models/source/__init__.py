@@ -10,8 +10,12 @@
     variants.py  which variant a quant means; pure
     hub.py       fetch a repository's variant into the cache, or say at once why not
     listing.py   what a hub says that a repository holds, checked; pure
-    transfer.py  the files of one fetch, into the cache
+    store.py     where fetched files go: the cache, or a folder
+    transfer.py  the files of one fetch, to their places
     download.py  one file, continued where it broke off, verified
+    incoming.py  where what is incomplete lies in a folder
+    room.py      whether the disk has room for it
+    layout.py    what a model's files are called in a folder; pure
 
 Ids come from clients and are only ever compared with what a scan found: no id becomes part of a path. What the hub says
 about names is checked before it does.

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import fcntl
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,14 +133,21 @@ async def verify(wanted: Wanted, on_bytes: Progress) -> None:
     """Compare the partial file with the promised sha256. What is wrong is removed, so that it is not continued."""
     if wanted.sha256 is None:
         return
+    if await sha256_of(wanted.partial, on_bytes) != wanted.sha256:
+        wanted.partial.unlink()
+        raise DownloadError("its sha256 is not the one that was promised", corrupt=True)
+
+
+async def sha256_of(path: Path, on_bytes: Progress = lambda _: None) -> str:
+    """In hexadecimal. A large file takes minutes: it is read in a thread, and whoever is cancelled stops it."""
     digest = hashlib.sha256()
-    with wanted.partial.open("rb") as file:
-        while (at := file.tell()) < wanted.size:
+    with path.open("rb") as file:
+        size, at = os.fstat(file.fileno()).st_size, -1
+        while at < file.tell() < size:  # a file that shrinks meanwhile ends it, too
+            at = file.tell()
             on_bytes(at)
             await in_thread(_hash, file, digest.update)
-    if digest.hexdigest() != wanted.sha256:
-        wanted.partial.unlink()
-        raise DownloadError("its sha256 is not the one that the hub names", corrupt=True)
+    return digest.hexdigest()
 
 
 def _hash(file: BinaryIO, update: Callable[[bytes], None]) -> None:

@@ -47,10 +47,10 @@ def _linked_folder(path: Path, models_dir: Path) -> Entry:
 
 def _entry(path: Path, models_dir: Path) -> Entry:
     label = path.relative_to(models_dir).as_posix()
-    return Entry(path, label, _repo(label.split("/")[:-1]))
+    return Entry(path, label, repo_of(label.split("/")[:-1]))
 
 
-def _repo(folders: list[str]) -> str | None:
+def repo_of(folders: list[str]) -> str | None:
     """`org/repo/file.gguf` is a file of a repository, and so is `org/repo/Q4_K_M/file.gguf`, where hubs put large ones."""
     if len(folders) == 3 and quant_in_name(folders[2]) == folders[2].upper():
         folders = folders[:2]

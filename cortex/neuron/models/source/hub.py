@@ -1,4 +1,4 @@
-"""Fetching a model from a hub into the Hugging Face cache: list, choose, download, verify, put in place.
+"""Fetching a model from a hub into the Hugging Face cache, or a folder: list, choose, download, verify, put in place.
 
 `HF_ENDPOINT`, `HF_TOKEN` (or the saved login), `HF_HUB_OFFLINE` and the cache's place mean what they mean to the
 library. Without a connection there is an answer at once: from the cache, or an error that says so.
@@ -18,11 +18,11 @@ from cortex import errors
 from cortex.errors import CortexError
 from cortex.neuron.models.source import download as dl
 from cortex.neuron.models.source import hub_settings
-from cortex.neuron.models.source.hf_cache import default_cache, remember_main, repo_folder
+from cortex.neuron.models.source.hf_cache import default_cache
 from cortex.neuron.models.source.listing import Listing, RemoteFile, projector, variants
 from cortex.neuron.models.source.local import LocalModel
 from cortex.neuron.models.source.resolve import parse_repo
-from cortex.neuron.models.source.scanner import scan_repo
+from cortex.neuron.models.source.store import HubCache, ModelsFolder, Store
 from cortex.neuron.models.source.transfer import Item, OnProgress, OnStage, Transfer
 from cortex.neuron.models.source.variants import pick, quant_not_found
 from cortex.wire.fleet import JobStage
@@ -38,9 +38,10 @@ class HubUnreachableError(Exception):
 
 @dataclass(frozen=True)
 class Hub:
-    """A hub and the cache that its files go to. `headers` carry the token: they are not shown and not logged."""
+    """A hub, and the cache that its files go to, or the folder `to`. `headers` carry the token: they are not shown and not logged."""
 
     cache_dir: Path
+    to: Path | None = None
     endpoint: str = hub_settings.PUBLIC_HUB
     offline: str | None = None  # why nothing may be fetched
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -49,12 +50,13 @@ class Hub:
     pause_s: float = 1.0  # between two attempts that brought nothing; grows
 
     @classmethod
-    def from_environment(cls, hf_cache: Path | None = None, *, enabled: bool = True) -> Self:
+    def from_environment(cls, hf_cache: Path | None = None, *, enabled: bool = True, to: Path | None = None) -> Self:
         """As the library would do it. `hf_cache` is the operator's word and wins; `enabled` is `[hub] enabled`."""
         token = hub_settings.token()
         offline = "HF_HUB_OFFLINE is set" if hub_settings.is_offline() else None
         return cls(
             cache_dir=hf_cache or default_cache(),
+            to=to,
             endpoint=hub_settings.endpoint(),
             offline=offline if enabled else "[hub] enabled = false",
             headers={"authorization": f"Bearer {token}"} if token else {},
@@ -85,7 +87,7 @@ class Hub:
             return await self._from_disk(repo, quant, str(reason))
         except OSError as error:
             raise CortexError(
-                f"the model cache of this host cannot be used: {error.strerror or error}",
+                f"{self._store.name} cannot be used: {error.strerror or error}",
                 status=500,
                 code="cache_error",
             ) from error
@@ -100,9 +102,9 @@ class Hub:
         async with httpx.AsyncClient(headers=self.headers, timeout=timeout, follow_redirects=True) as client:
             listing = await self._list(client, repo)
             files = _choose(repo, quant, listing, with_mmproj=with_mmproj)
-            items = [self._item(repo, listing.sha, file) for file in files]
+            items = [self._store.item(repo, listing.sha, file, self._url(repo, listing.sha, file)) for file in files]
             await Transfer(client, items, on_stage, on_progress, self.pause_s).run()
-        await dl.in_thread(remember_main, self.cache_dir, repo, listing.sha)
+        await dl.in_thread(self._store.finish, repo, listing.sha)
         return await self._fetched(repo, items[0])
 
     async def _list(self, client: httpx.AsyncClient, repo: str) -> Listing:
@@ -116,28 +118,24 @@ class Hub:
         except ValidationError as error:
             raise HubUnreachableError(f"{self.endpoint} does not answer as a hub does") from error
 
-    def _item(self, repo: str, commit: str, file: RemoteFile) -> Item:
-        folder = repo_folder(self.cache_dir, repo)
-        wanted = dl.Wanted(
-            url=hub_settings.file_url(self.endpoint, repo, file.rfilename, commit),
-            size=file.size or 0,
-            sha256=file.lfs.sha256 if file.lfs else None,
-            blob=folder / "blobs" / file.etag,
-            lock=self.cache_dir / ".locks" / folder.name / f"{file.etag}.lock",
-        )
-        return Item(file.rfilename, wanted, folder / "snapshots" / commit / file.path)
+    def _url(self, repo: str, commit: str, file: RemoteFile) -> str:
+        return hub_settings.file_url(self.endpoint, repo, file.rfilename, commit)
+
+    @property
+    def _store(self) -> Store:
+        return ModelsFolder(self.to) if self.to else HubCache(self.cache_dir)
 
     async def _fetched(self, repo: str, first: Item) -> LocalModel:
-        found = await dl.in_thread(scan_repo, self.cache_dir, repo)
+        found = await dl.in_thread(self._store.scan, repo)
         for model in found.models:
-            if model.path == first.link:
+            if model.path == first.place:
                 return model
         problem = next((text for text in found.problems if first.name in text), "it has no model's header")
         raise errors.invalid_request(f"'{repo}' was fetched and is no model: {problem}", code="not_a_model", status=422)
 
     async def _from_disk(self, repo: str, quant: str | None, reason: str) -> LocalModel:
         """The variant that the cache has; else the reason why there is no better answer."""
-        models = (await dl.in_thread(scan_repo, self.cache_dir, repo)).models
+        models = (await dl.in_thread(self._store.scan, repo)).models
         if (found := pick(quant, models)) is not None:
             return found
         if self.offline and models and quant:

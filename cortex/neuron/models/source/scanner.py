@@ -38,6 +38,11 @@ def scan_repo(cache: Path, repo: str) -> Scan:
     return _scan([("hf_cache", hf_cache.repo_files(cache, repo))], _Headers())
 
 
+def scan_folder(models_dir: Path) -> Scan:
+    """A folder alone, without memory."""
+    return _scan([("models_dir", folder.model_files(models_dir))], _Headers())
+
+
 def _scan(sources: Iterable[tuple[Origin, Iterable[Entry]]], headers: _Headers) -> Scan:
     problems: list[str] = []
     found = group(list(_readable(sources, headers, problems)))

@@ -1,29 +1,30 @@
-"""The files of one fetch, from the hub to their place in the cache.
-
-Layout as the library has it: content in `blobs/ETAG`, links to it in `snapshots/COMMIT/name`, the commit in `refs/main`.
-A link appears when its content is whole and verified, and not before.
-"""
+"""The files of one fetch, from the hub to their places. A name appears when its content is whole and verified, and not before."""
 
 from __future__ import annotations
 
 import errno
 import functools
 import os
-import shutil
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
 from cortex import errors
-from cortex.errors import CortexError
-from cortex.neuron.models.source.download import DownloadError, Progress, Wanted, download, in_thread, locked, verify
+from cortex.neuron.models.source.download import (
+    DownloadError,
+    Progress,
+    Wanted,
+    download,
+    in_thread,
+    locked,
+    sha256_of,
+    verify,
+)
+from cortex.neuron.models.source.room import check_room, no_room
 from cortex.wire.fleet import JobStage
-
-MIB = 1 << 20
-SPARE_BYTES = 256 * MIB  # what a download leaves free on the disk
 
 OnStage = Callable[[JobStage], None]
 OnProgress = Callable[[int, int | None], None]
@@ -31,14 +32,23 @@ OnProgress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file, its name for people, and the link that it is to have in the cache."""
+    """A file, its name for people, and its place. `linked`: that is a link to its content, as in the cache; else the file itself."""
 
     name: str
     wanted: Wanted
-    link: Path
+    place: Path
+    linked: bool = True
+
+    async def is_there(self) -> bool:
+        """Whether nothing has to come. In the cache content is named by what it is; elsewhere it is looked at."""
+        if self.linked:
+            return self.wanted.blob.exists()
+        if not self.place.is_file() or self.place.stat().st_size != self.wanted.size:
+            return False
+        return self.wanted.sha256 is None or await sha256_of(self.place) == self.wanted.sha256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Transfer:
     """All `items`, one after the other. Raises CortexError; what came before an error or a cancellation is kept."""
 
@@ -47,36 +57,35 @@ class Transfer:
     on_stage: OnStage
     on_progress: OnProgress
     pause_s: float
+    _there: list[Item] = field(default_factory=list, init=False)
 
     async def run(self) -> None:
         async with AsyncExitStack() as locks:
-            for item in sorted(self.items, key=lambda item: item.wanted.lock):  # in one order: no two block each other
-                await locks.enter_async_context(locked(item.wanted.lock, self._show_others_progress))
+            for lock in sorted({item.wanted.lock for item in self.items}):  # in one order: no two block each other
+                await locks.enter_async_context(locked(lock, self._show_others_progress))
+            self._there = [item for item in self.items if await item.is_there()]
             await self._make_room()
             await self._each(JobStage.fetching, self._download)
             await self._each(JobStage.verifying, verify)
-            for item in self.items:
+            for item in reversed(self.items):  # a model's first part last: until then it is none
                 with _told(item):
-                    await in_thread(_place, item)
+                    await in_thread(_link if item.linked else _put, item)
 
     async def _make_room(self) -> None:
         """The folder, and the certainty that everything fits, before the first byte."""
         folder = self.items[0].wanted.blob.parent
         await in_thread(folder.mkdir, parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free - SPARE_BYTES
-        needed = self._total - self._on_disk
-        if needed > free:
-            raise _no_room(self.items[0].name, needed, free)
+        check_room(folder, self._total - self._on_disk, self.items[0].name)
 
     async def _download(self, wanted: Wanted, on_bytes: Progress) -> None:
         await download(self.client, wanted, on_bytes, pause_s=self.pause_s)
 
     async def _each(self, stage: JobStage, work: Callable[[Wanted, Progress], Awaitable[None]]) -> None:
-        """`work` for every file that is not in the cache yet, with progress over all of them."""
+        """`work` for every file that is not there yet, with progress over all of them."""
         self.on_stage(stage)
         before = 0
         for item in self.items:
-            if not item.wanted.blob.exists():
+            if item not in self._there:
                 with _told(item):
                     await work(item.wanted, functools.partial(self._report, before))
             before += item.wanted.size
@@ -91,7 +100,7 @@ class Transfer:
 
     @property
     def _on_disk(self) -> int:
-        return sum(item.wanted.bytes_on_disk() for item in self.items)
+        return sum(item.wanted.size if item in self._there else item.wanted.bytes_on_disk() for item in self.items)
 
     def _show_others_progress(self) -> None:
         """Another process downloads a file of ours: what is on disk tells how far it is."""
@@ -112,27 +121,33 @@ def _told(item: Item) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise _no_room(item.name, item.wanted.size, 0) from error
+        raise no_room(item.name, item.wanted.size, 0, item.place.parent) from error
 
 
-def _no_room(name: str, needed: int, free: int) -> CortexError:
-    """507: permanent until somebody makes room."""
-    needed_mb, free_mb = -(-needed // MIB), max(0, free // MIB)
-    return CortexError(
-        f"'{name}' needs {needed_mb} MiB in the model cache, and {free_mb} MiB are free there",
-        status=507,
-        code="insufficient_storage",
-        extras={"required_mb": needed_mb, "free_mb": free_mb},
-    )
+def _put(item: Item) -> None:
+    """The verified content at its place, unless it is there."""
+    if item.wanted.partial.exists():
+        put(item.wanted.partial, item.place)
 
 
-def _place(item: Item) -> None:
-    """The verified content under its name, the link to it, and `main` at its commit."""
-    blob, link = item.wanted.blob, item.link
+def put(partial: Path, place: Path) -> None:
+    """Give verified content its name: a power cut must not leave a name with half of its content."""
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial.replace(place)
+    folder = os.open(place.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _link(item: Item) -> None:
+    """The verified content under its name in the cache, and the link to it."""
+    blob, link = item.wanted.blob, item.place
     if not blob.exists():
-        with item.wanted.partial.open("rb") as file:
-            os.fsync(file.fileno())  # a power cut must not leave a name with half of its content
-        item.wanted.partial.replace(blob)
+        put(item.wanted.partial, blob)
     link.parent.mkdir(parents=True, exist_ok=True)
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
