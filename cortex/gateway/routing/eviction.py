@@ -51,10 +51,10 @@ def tenants(
     """Who may leave the node for `incoming`. `patient`: also those that may once their requests are answered."""
     rank = catalogue.priority(incoming)
     return [
-        _tenant(node, replica, catalogue)
+        _tenant(node, replica, catalogue, priority)
         for replica in node.resident
         if replica.model_id != incoming
-        and catalogue.priority(replica.model_id) <= rank
+        and (priority := catalogue.priority(replica.model_id)) <= rank
         and (patient or _is_idle(node, replica, now))
     ]
 
@@ -67,13 +67,14 @@ def _is_idle(node: Node, replica: Replica, now: Circumstances) -> bool:
     )
 
 
-def _tenant(node: Node, replica: Replica, catalogue: Catalogue) -> Tenant:
-    held = held_mb(replica, catalogue)
+def _tenant(node: Node, replica: Replica, catalogue: Catalogue, priority: int) -> Tenant:
+    held = held_mb(replica, catalogue) if replica.held_mb is None else replica.held_mb
     # What a model that is still on its way will hold is told when it has come.
     frees = BOUNDLESS if held is None and replica.status in COMING else held or 0
-    devices = replica.devices or (HOST,)
-    victim = Victim(replica.model_id, held, node.last_used.get(replica.model_id), catalogue.priority(replica.model_id))
-    return Tenant(victim, dict.fromkeys(devices, frees // len(devices)))
+    victim = Victim(replica.model_id, held, node.last_used.get(replica.model_id), priority)
+    if not replica.devices:
+        return Tenant(victim, {HOST: frees})
+    return Tenant(victim, dict.fromkeys(replica.devices, frees // len(replica.devices)))
 
 
 def held_mb(replica: Replica, catalogue: Catalogue) -> int | None:

@@ -103,11 +103,14 @@ def _placing(
     if len(free) > 1 or len(parts) > 1:
         return lambda leaving: _devices(_freed(free, leaving), parts, need_mb)
     ((only, has),) = free.items()  # most hosts are so, and vast fleets have many of them
+    if has is None or need_mb is None:
+        return lambda _leaving: (only,)
 
     def place(leaving: Iterable[Tenant]) -> tuple[int, ...] | None:
-        if has is None or need_mb is None or has + sum(tenant.frees.get(only, 0) for tenant in leaving) >= need_mb:
-            return (only,)
-        return None
+        left = has
+        for tenant in leaving:  # not sum(): this is the innermost loop of all decisions
+            left += tenant.frees.get(only, 0)
+        return (only,) if left >= need_mb else None
 
     return place
 
@@ -169,6 +172,8 @@ def _fewest(
     if len(order) > EXHAUSTIVE:
         return _pruned(order, enough)
     for count in range(1, len(order) + 1):
+        if count == 1 and strategy == "lru" and (first := next((one for one in order if enough((one,))), None)):
+            return (first,)  # they are in that order
         found = [some for some in combinations(order, count) if enough(some)]
         if found:
             return min(found, key=lambda some: cost([tenant.victim for tenant in some], strategy))

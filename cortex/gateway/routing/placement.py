@@ -15,7 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import chain, islice, takewhile
+from operator import attrgetter
 
 from cortex.config.catalogue import Catalogue, Profile
 from cortex.gateway.routing.decisions import Candidate
@@ -23,11 +25,12 @@ from cortex.gateway.routing.eviction import Circumstances, tenants
 from cortex.gateway.routing.feasible import fetchable, files_of, obstacle
 from cortex.gateway.routing.fit import Fit, Tenant, cost, fit, gpus_wanted, memory_of, shares
 from cortex.gateway.routing.need import Attempt, Need, attempts, need
-from cortex.gateway.routing.snapshot import FleetSnapshot, freedom
+from cortex.gateway.routing.snapshot import FleetSnapshot
 from cortex.gateway.routing.types import UNKNOWN, Node, Replica
 from cortex.wire.fleet import LoadRequest, ModelStatus
 
 ENOUGH = 8  # candidates: who is left after so many failures is found by deciding again
+_FREEDOM = attrgetter("freedom")
 LOOKED_AT = 12  # nodes that are weighed against one another, with the file and without; more only in vast fleets
 
 
@@ -50,20 +53,28 @@ class Search:
     profile: Profile | None = field(init=False)
     files: Mapping[str, Replica] = field(init=False)
     some_files: tuple[Replica, ...] = field(init=False)
+    size_mb: int = field(init=False)
+    _needs: dict[int | None, Need] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         profile = self.catalogue.profile(self.model_id)
         files = files_of(self.model_id, profile, self.fleet)
         object.__setattr__(self, "profile", profile)
         object.__setattr__(self, "files", files)
-        object.__setattr__(self, "some_files", tuple(islice(files.values(), ENOUGH)))
+        some = tuple(islice(files.values(), ENOUGH))
+        object.__setattr__(self, "some_files", some)
+        object.__setattr__(self, "size_mb", max((file.size_mb or 0 for file in some), default=0))
         object.__setattr__(self, "giver", giver(files, self.fleet) if self.now.sync else None)
 
     def need_on(self, node: Node | None, counted: int | None = None) -> Need:
         """What the model takes on a node; on any node that has no file of it."""
         file = self.files.get(node.name) if node else None
         told = self.now.told.get(node.name) if node else None
-        return need(self.profile, file, self.some_files, counted, told)
+        if file or told:
+            return need(self.profile, file, self.some_files, counted, told)
+        if counted not in self._needs:  # the same for all the others
+            self._needs[counted] = need(self.profile, None, self.some_files, counted)
+        return self._needs[counted]
 
 
 def candidates(search: Search) -> tuple[Candidate, ...]:
@@ -83,7 +94,7 @@ def giver(files: Iterable[str], fleet: FleetSnapshot) -> str | None:
 
 def _ranked(search: Search) -> tuple[Candidate, ...]:
     for attempt in _worthwhile(search):
-        if found := list(_found(search, attempt)):
+        if found := _found(search, attempt):
             return tuple(sorted(found, key=lambda each: _rank(search, each))[:ENOUGH])
     return ()
 
@@ -104,15 +115,13 @@ def best_on(search: Search, node: Node) -> Candidate | None:
     return next((way for way in ways if way), None)
 
 
-def size_mb(search: Search) -> int:
-    """Of the model's file, MiB; 0 when nobody has told."""
-    return max((file.size_mb or 0 for file in search.some_files), default=0)
-
-
-def _found(search: Search, attempt: Attempt) -> Iterator[Candidate]:
+def _found(search: Search, attempt: Attempt) -> list[Candidate]:
+    found: list[Candidate] = []
     for hosts in (_with_file(search), _without_file(search, attempt)):
-        able = (_candidate(search, node, attempt) for node in islice(hosts, LOOKED_AT))
-        yield from islice((each for each in able if each), LOOKED_AT if attempt.evicting else ENOUGH)
+        if len(found) < ENOUGH:  # a file that is there beats one that is not
+            able = (_candidate(search, node, attempt) for node in islice(hosts, LOOKED_AT))
+            found += islice((each for each in able if each), LOOKED_AT if attempt.evicting else ENOUGH)
+    return found
 
 
 def _rank(search: Search, candidate: Candidate) -> tuple[object, ...]:
@@ -127,7 +136,7 @@ def _with_file(search: Search) -> Iterator[Node]:
     """The freest nodes on whose disk the model is."""
     files, fleet = search.files, search.fleet
     if len(files) * 4 < len(fleet.freest):
-        nodes: Iterable[Node] = sorted((fleet.by_name[name] for name in files), key=freedom)
+        nodes: Iterable[Node] = sorted((fleet.by_name[name] for name in files), key=_FREEDOM)
     else:
         nodes = (node for node in fleet.freest if node.name in files)
     return (node for node in nodes if _is_open(search, node))
@@ -137,7 +146,7 @@ def _without_file(search: Search, attempt: Attempt) -> Iterator[Node]:
     """The freest nodes that would have to fetch it; a cheap look first, because it is at everybody."""
     if not (search.copied or _may_be_fetched(search)):
         return
-    size = size_mb(search)
+    size = search.size_mb
     for node in _large_enough(search, attempt):
         has_disk = node.disk_free_mb is None or node.disk_free_mb > size
         if has_disk and node.name not in search.files and _is_open(search, node) and can_have_file(search, node):
@@ -151,7 +160,7 @@ def _large_enough(search: Search, attempt: Attempt) -> Iterable[Node]:
     if least is None or search.now.told or (profile and profile.gpu_layers == 0):
         return freest
     if attempt.evicting or gpus_wanted(profile) > 1:
-        return [node for node in freest if node.room_mb >= least] if search.fleet.most_room_mb >= least else ()
+        return (node for node in freest if node.room_mb >= least) if search.fleet.most_room_mb >= least else ()
     with_room = takewhile(lambda node: node.free_mb >= least, freest)
     return chain(with_room, takewhile(lambda node: node.free_mb == UNKNOWN, reversed(freest)))
 
@@ -202,7 +211,7 @@ def _candidate(search: Search, node: Node, attempt: Attempt) -> Candidate | None
         need_mb=wanted.mb,
         need_from=wanted.source,
         free_mb=found.free_mb,
-        size_mb=size_mb(search),
+        size_mb=search.size_mb,
     )
 
 
@@ -213,7 +222,12 @@ def _tenants(search: Search, node: Node) -> list[Tenant]:
 def _request(search: Search, found: Fit, attempt: Attempt) -> LoadRequest:
     profile = search.profile
     if profile is None:
-        return LoadRequest(model_id=search.model_id, wait=False)
+        return _plain_request(search.model_id)
     count = gpus_wanted(profile)
     request = profile.load_request(devices=(found.devices or tuple(range(count))) if count else None)
     return request.model_copy(update={"context": attempt.context}) if attempt.context else request
+
+
+@lru_cache(maxsize=4096)
+def _plain_request(model_id: str) -> LoadRequest:
+    return LoadRequest(model_id=model_id, wait=False)

@@ -8,7 +8,7 @@ from cortex.config.catalogue import Catalogue
 from cortex.gateway.routing.decisions import Candidate, Decision, Place, Queue, Reject, Serve, Wait
 from cortex.gateway.routing.eviction import Circumstances, held_mb, is_busy
 from cortex.gateway.routing.feasible import obstacle
-from cortex.gateway.routing.placement import Search, best_on, can_have_file, size_mb
+from cortex.gateway.routing.placement import Search, best_on, can_have_file
 from cortex.gateway.routing.route import route
 from cortex.gateway.routing.snapshot import FleetSnapshot
 from cortex.gateway.routing.types import Node, Replica
@@ -98,8 +98,8 @@ def _outside_memory(search: Search, node: Node) -> str | None:
         return None
     if not can_have_file(search, node):
         return "the model is not on its disk, and no profile says where it could be fetched"
-    if node.disk_free_mb is not None and node.disk_free_mb <= size_mb(search):
-        return f"to be fetched it needs {size_mb(search)} MiB of disk, and {node.disk_free_mb} MiB are free"
+    if node.disk_free_mb is not None and node.disk_free_mb <= search.size_mb:
+        return f"to be fetched it needs {search.size_mb} MiB of disk, and {node.disk_free_mb} MiB are free"
     return None
 
 

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from operator import attrgetter
 
 from cortex import errors
 from cortex.config.catalogue import Catalogue, Profile
@@ -24,6 +25,7 @@ from cortex.gateway.routing.snapshot import FleetSnapshot, family
 from cortex.gateway.routing.types import COMING, Node, Replica
 from cortex.wire.fleet import ModelStatus
 
+_ROOM = attrgetter("room_mb")
 BUSY_RETRY_S = 5.0
 DOWN_RETRY_S = 3.0
 
@@ -74,7 +76,7 @@ def _least_busy(replicas: tuple[Replica, ...], fleet: FleetSnapshot, now: Circum
     return Serve(best.node, best.address, best.model_id)
 
 
-def _cannot_serve_yet(present: list[Replica], now: Circumstances, avoid: Collection[str]) -> Decision | None:
+def _cannot_serve_yet(present: Iterable[Replica], now: Circumstances, avoid: Collection[str]) -> Decision | None:
     """It is loaded somewhere, and must not be loaded a second time for being out of reach just now."""
     loaded = [each for each in present if each.status == ModelStatus.loaded and each.node not in avoid]
     if not loaded:
@@ -155,7 +157,7 @@ def _perhaps(model_id: str, profile: Profile | None, fleet: FleetSnapshot) -> It
     """The nodes that are worth a look: the roomiest, if it could; what has no profile runs only where it is listed."""
     if profile is None:
         return [fleet.by_name[replica.node] for replica in fleet.known.get(family(model_id), ())]
-    roomiest = max(fleet.freest, key=lambda node: node.room_mb)
+    roomiest = max(fleet.freest, key=_ROOM)
     return [roomiest] if roomiest.ready and feasible(roomiest, model_id, profile) else fleet.freest
 
 

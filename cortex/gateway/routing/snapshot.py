@@ -6,9 +6,10 @@ fleet holds.
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Self
 
@@ -29,7 +30,8 @@ class FleetSnapshot:
     by_name   every neuron, in the order of names
     freest    the same, those with the most free memory on one device first
     known     every replica, also on disk and on neurons that are down, by the family of its id
-    servable  the loaded replicas on ready neurons by model, which is what most requests need
+    present   the replicas in memory, or on their way there, on ready neurons, by model
+    servable  those of them that are loaded, which is what most requests need
     hardware  a number that changes when what could run where at all has changed
 
     most_room_mb  no node has more memory, were it empty
@@ -38,6 +40,7 @@ class FleetSnapshot:
     by_name: Mapping[str, Node] = field(default_factory=dict)
     freest: tuple[Node, ...] = ()
     known: Index = field(default_factory=dict)
+    present: Index = field(default_factory=dict)
     servable: Index = field(default_factory=dict)
     hardware: int = 0
     most_room_mb: int = 0
@@ -63,8 +66,9 @@ class FleetSnapshot:
             self,
             by_name=MappingProxyType(by_name),
             freest=_reordered(self.freest, old, node),
-            known=_reindexed(self.known, _changes(old, node, servable=False), by_family=True),
-            servable=_reindexed(self.servable, _changes(old, node, servable=True), by_family=False),
+            known=_reindexed(self.known, _changes(old, node, _all), by_family=True),
+            present=_reindexed(self.present, _changes(old, node, _present), by_family=False),
+            servable=_reindexed(self.servable, _changes(old, node, _servable), by_family=False),
             hardware=self.hardware + (old is None or old.hardware != node.hardware),
             most_room_mb=self._most_room(old, node, by_name),
         )
@@ -85,29 +89,32 @@ class FleetSnapshot:
             freest=tuple(node for node in emptied.freest if node.name != name),
         )
 
-    def replicas(self, model_id: str) -> list[Replica]:
-        """Those of exactly this id, on neurons that are ready."""
-        return [
-            replica
-            for replica in self.known.get(family(model_id), ())
-            if replica.model_id == model_id and self.by_name[replica.node].ready
-        ]
+    def replicas(self, model_id: str) -> tuple[Replica, ...]:
+        """Those of exactly this id that are in memory or on their way there, on neurons that are ready."""
+        return self.present.get(model_id, ())
 
 
-def freedom(node: Node) -> tuple[int, str]:
-    return -node.free_mb, node.name
+_FREEDOM = attrgetter("freedom")
 
 
 def _reordered(freest: tuple[Node, ...], old: Node | None, node: Node) -> tuple[Node, ...]:
-    order = [each for each in freest if each is not old]
-    insort(order, node, key=freedom)
+    order = list(freest)
+    if old is not None:
+        place = bisect_left(order, old.freedom, key=_FREEDOM)
+        if old.freedom == node.freedom:
+            order[place] = node
+            return tuple(order)
+        del order[place]
+    insort(order, node, key=_FREEDOM)
     return tuple(order)
 
 
-def _changes(old: Node | None, node: Node, *, servable: bool) -> list[tuple[Replica | None, Replica | None]]:
+def _changes(
+    old: Node | None, node: Node, indexed: Callable[[Node], Mapping[str, Replica]]
+) -> list[tuple[Replica | None, Replica | None]]:
     """Replicas before and after, where they differ. A replica that did not change is the same object."""
-    before = _indexed(old, servable=servable)
-    after = _indexed(node, servable=servable)
+    before = {} if old is None else indexed(old)
+    after = indexed(node)
     if before is after:
         return []
     return [
@@ -117,11 +124,15 @@ def _changes(old: Node | None, node: Node, *, servable: bool) -> list[tuple[Repl
     ]
 
 
-def _indexed(node: Node | None, *, servable: bool) -> Mapping[str, Replica]:
-    if node is None:
-        return {}
-    if not servable:
-        return node.models
+def _all(node: Node) -> Mapping[str, Replica]:
+    return node.models
+
+
+def _present(node: Node) -> Mapping[str, Replica]:
+    return {each.model_id: each for each in node.resident} if node.ready else {}
+
+
+def _servable(node: Node) -> Mapping[str, Replica]:
     return {each.model_id: each for each in node.resident if each.servable} if node.ready else {}
 
 

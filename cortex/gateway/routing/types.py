@@ -78,7 +78,8 @@ class Node:
     accepts      it takes files of models that it does not have
 
     Derived from these: `resident`, what takes memory or soon will; `free_mb`, the most that a model on one device could
-    take; `room_mb`, no less than what there would be if everybody left; `failing`, whether a model failed there.
+    take; `freedom`, by which nodes are sorted, the freest first; `room_mb`, no less than what there would be if everybody
+    left; `failing`, whether a model failed there.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Node:
     accepts: bool = False
     resident: tuple[Replica, ...] = field(init=False, compare=False, repr=False)
     free_mb: int = field(init=False, compare=False, repr=False)
+    freedom: tuple[int, str] = field(init=False, compare=False, repr=False)
     room_mb: int = field(init=False, compare=False, repr=False)
     failing: bool = field(init=False, compare=False, repr=False)
 
@@ -107,7 +109,9 @@ class Node:
         failing = any(each.status == ModelStatus.failed for each in self.models.values())
         object.__setattr__(self, "failing", failing)
         object.__setattr__(self, "resident", resident)
-        object.__setattr__(self, "free_mb", max(known, default=UNKNOWN))
+        free_mb = max(known, default=UNKNOWN)
+        object.__setattr__(self, "free_mb", free_mb)
+        object.__setattr__(self, "freedom", (-free_mb, self.name))
         held = [each.held_mb for each in resident]
         told = len(known) == len(free) and None not in held
         object.__setattr__(self, "room_mb", sum(known) + sum(mb or 0 for mb in held) if told else BOUNDLESS)

@@ -29,7 +29,7 @@ def idle_too_long(catalogue: Catalogue, fleet: FleetSnapshot, now: Circumstances
         Idle(node.name, replica.model_id, used)
         for node in fleet.nodes
         for replica in node.resident
-        if (ttl := _ttl(replica, catalogue))
+        if (ttl := _ttl(replica, catalogue)) is not None
         and (used := node.last_used.get(replica.model_id)) is not None
         and clock + node.clock_ahead - used > ttl
         and replica.model_id not in now.wanted
@@ -37,11 +37,34 @@ def idle_too_long(catalogue: Catalogue, fleet: FleetSnapshot, now: Circumstances
     ]
 
 
-def _ttl(replica: Replica, catalogue: Catalogue) -> float:
+def _ttl(replica: Replica, catalogue: Catalogue) -> float | None:
+    """Idle seconds; None: it stays."""
     if replica.status != ModelStatus.loaded or replica.model_id in catalogue.resident.models:
-        return 0.0
+        return None
+    if replica.ttl is not None:
+        return replica.ttl if replica.ttl >= 0 else None
     profile = catalogue.profile(replica.model_id)
-    return replica.ttl or (profile and profile.ttl) or 0.0
+    return (profile and profile.ttl) or None
+
+
+def leaves_at(
+    model_id: str, catalogue: Catalogue, fleet: FleetSnapshot, now: Circumstances, clock: float
+) -> float | None:
+    """When the last replica of an idle model is to leave, Unix seconds of our clock; None: it stays."""
+    loaded = [replica for replica in fleet.replicas(model_id) if replica.status == ModelStatus.loaded]
+    ends = [_leaves_at(replica, catalogue, fleet.by_name[replica.node], now, clock) for replica in loaded]
+    known = [end for end in ends if end is not None]
+    return max(known) if known and len(known) == len(ends) else None
+
+
+def _leaves_at(replica: Replica, catalogue: Catalogue, node: Node, now: Circumstances, clock: float) -> float | None:
+    ttl = _ttl(replica, catalogue)
+    if ttl is None:
+        return None
+    used = node.last_used.get(replica.model_id)
+    if used is None or is_busy(node, replica.model_id, now.in_flight):
+        return clock + ttl
+    return used - node.clock_ahead + ttl
 
 
 def to_restore(catalogue: Catalogue, fleet: FleetSnapshot, now: Circumstances, clock: float) -> Iterator[Candidate]:
