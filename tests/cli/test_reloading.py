@@ -107,6 +107,7 @@ def test_a_bad_file_changes_nothing_and_says_why(tmp_path, name, text, says):
                 before = (await status(client))["config"]
                 assert (before["error"], before["restart_for"]) == (None, [])
                 (tmp_path / name).write_text(text)
+                role.send(signal.SIGHUP)
 
                 async def complained():
                     return (await status(client))["config"]["error"]
@@ -116,6 +117,7 @@ def test_a_bad_file_changes_nothing_and_says_why(tmp_path, name, text, says):
                 await asyncio.to_thread(role.until, "the configuration before stays in force: .*" + re.escape(says))
                 assert (await chat(client, "org/m")).status_code == 200
                 (tmp_path / name).write_text(good if name == "cortex.toml" else "")
+                role.send(signal.SIGHUP)
 
                 async def mended():
                     config = (await status(client))["config"]

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.ports import free_port
+from helpers import processes
 
 PASSWORD = "pg-secret-73"
 PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/bin")
@@ -53,6 +54,7 @@ def _server(bin_folder: Path, folder: Path, user: str | None) -> Iterator[int]:
     command += [word for setting in settings for word in ("-c", setting)]
     with (folder / "log").open("w") as log, subprocess.Popen(command, stderr=log, user=user, cwd=folder) as process:
         try:
+            processes.keep(process.pid)
             _wait_until_ready(process, folder, port)
             yield port
         finally:

@@ -10,8 +10,12 @@ _from_before: set[int] = set()
 
 def begin() -> None:
     """A test begins: what runs now is not its own. Called by the fixture in conftest.py, for every test."""
-    _from_before.clear()
     _from_before.update(_all())
+
+
+def keep(pid: int) -> None:
+    """This one serves the whole session, whichever test was the first to need it."""
+    _from_before.add(pid)
 
 
 def children() -> set[int]:
