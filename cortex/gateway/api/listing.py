@@ -19,7 +19,7 @@ from cortex.gateway.fleet.state import Fleet
 from cortex.gateway.live import Live
 from cortex.gateway.routing.feasible import fetchable, files_of, obstacle
 from cortex.gateway.routing.fit import gpus_wanted
-from cortex.gateway.routing.snapshot import FleetSnapshot, family
+from cortex.gateway.routing.snapshot import FleetSnapshot, Index, family
 from cortex.gateway.routing.types import Replica
 from cortex.wire.fleet import ModelStatus
 
@@ -45,6 +45,25 @@ class _Kept:
     entries: tuple[Entry, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Version:
+    """What a listing is made from; equal when it is the very same."""
+
+    known: Index
+    hardware: int
+    catalogue: Catalogue
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Version)
+            and self.known is other.known
+            and self.hardware == other.hardware
+            and self.catalogue is other.catalogue
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # compared with the last one, and kept in no table
+
+
 class Listing:
     """The listing of one gateway. Entries are shared: who wants others makes new ones."""
 
@@ -56,6 +75,12 @@ class Listing:
         self._able: dict[tuple[object, ...], _Able] = {}
         self._hardware = -1
         self._catalogue: Catalogue | None = None
+
+    @property
+    def version(self) -> Version:
+        """Another one when an entry may have changed. Polls that bring nothing new leave the index of replicas what it was."""
+        snapshot = self._fleet.snapshot
+        return Version(snapshot.known, snapshot.hardware, self._live.catalogue)
 
     def entries(self) -> list[Entry]:
         """Every model by id, then every alias as a mirror of its target."""

@@ -4,7 +4,9 @@ import asyncio
 
 from benchmarks.ports import free_port
 from helpers.fake_neuron import FakeNeuron
-from helpers.gateways import gateway
+from helpers.gateways import eventually, gateway
+
+from cortex.config.catalogue import Catalogue
 
 CATALOGUE = {
     "models": [
@@ -78,6 +80,38 @@ def test_the_list_is_the_union_of_catalogue_neurons_and_disks():
             assert listed["big"] == profiled | {"id": "big", "display_name": "big"}
 
     asyncio.run(scenario())
+
+
+def test_a_list_is_never_an_old_one():
+    """It is written once for as long as nothing changes: a model that moves, a host that goes, a new alias, another client's shape."""
+
+    async def scenario():
+        async with (
+            FakeNeuron("a", {"org/m": "loaded"}) as a,
+            FakeNeuron("b", {"org/m": "unloaded"}) as b,
+            gateway([a, b], poll_interval_secs=0.1, unhealthy_after=1) as client,
+        ):
+
+            async def places() -> dict[str, str]:
+                data = (await client.get("/v1/models")).json()["data"]
+                return {each["node"]: each["status"] for each in data[0]["locations"]}
+
+            assert await places() == await places() == {"a": "loaded", "b": "unloaded"}
+            b.models["org/m"]["status"] = "loaded"
+            await eventually(lambda: reached(places, {"a": "loaded", "b": "loaded"}))
+            await a.stop()
+            await eventually(lambda: reached(places, {"b": "loaded"}))
+            shaped = (await client.get("/v1/models", headers={"anthropic-version": "2023-06-01"})).json()
+            assert shaped["data"][0]["capabilities"] is None
+            change = client.handle.reconfiguration
+            await change.apply(change._live.config, Catalogue.model_validate({"aliases": {"new": "org/m"}}))
+            assert [each["id"] for each in (await client.get("/v1/models")).json()["data"]] == ["org/m", "new"]
+
+    asyncio.run(scenario())
+
+
+async def reached(told, wanted):
+    return await told() == wanted
 
 
 def test_a_profile_stays_listed_while_its_only_host_is_down():
