@@ -126,7 +126,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             ("POST", "/v1/completions", inference.forward),
             ("POST", "/v1/embeddings", inference.forward),
             ("POST", "/v1/rerank", inference.forward),
-            *dialect_routes(dispatcher, tokens, names, models, lifecycle, fleet, store),
+            *dialect_routes(dispatcher, tokens, names, models, lifecycle, fleet, live, store),
             ("GET", "/v1/models", models.list),
             ("GET", "/v1/models/<model_id:path>", models.retrieve),
             ("GET", "/", status.health),

@@ -98,6 +98,7 @@ def _routes(
         ("GET", "/models/<model_id:path>/endpoint", control.endpoint),
         ("POST", "/models/load", control.load),
         ("POST", "/models/unload", control.unload),
+        ("POST", "/models/keep", control.keep),
         ("POST", "/drain", control.drain),
         ("POST", "/undrain", control.undrain),
         ("GET", "/jobs", control.jobs),

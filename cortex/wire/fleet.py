@@ -35,17 +35,31 @@ class ModelStatus(StrEnum):
 
 
 class Device(Wire):
-    """A GPU. `vram_total_mb` None means that the driver did not tell."""
+    """A GPU, or an instance of a partitioned one (MIG). None means that the driver did not tell.
+
+    part_of        UUID of the card that it is an instance of; None: it is a whole card
+    power_limit_w  what the driver lets it draw
+    persistence    whether the driver stays loaded while nobody uses the card
+    """
 
     index: int
     name: str
     vram_total_mb: int | None = None
     compute_capability: str | None = None
     uuid: str | None = None
+    part_of: str | None = None
+    power_limit_w: int | None = None
+    ecc: bool | None = None
+    persistence: bool | None = None
+    numa_node: int | None = None
 
 
 class Discovery(Wire):
-    """`GET /discovery`: the host's constant facts."""
+    """`GET /discovery`: the host's constant facts.
+
+    devices_age_secs  how old the last reading of the GPUs is; None: there was none yet. A driver that hangs lets it grow
+    other_gpus        what is here and cannot be used yet, a sentence for each maker
+    """
 
     hostname: str = "unknown"
     os: str = "unknown"
@@ -54,10 +68,13 @@ class Discovery(Wire):
     driver_version: str | None = None
     cuda_unavailable_reason: str | None = None
     devices: tuple[Device, ...] = ()
+    devices_age_secs: float | None = None
+    other_gpus: tuple[str, ...] = ()
     harnesses: tuple[str, ...] = ()
     cpu_model: str | None = None
     cpu_cores: int | None = None  # physical cores that this process may use
     memory_total_mb: int | None = None  # what models may use on a host without a GPU: cgroup and [limits] included
+    numa_nodes: int | None = None
     version: str | None = None
     offers_files: bool = False  # of its models, to whoever shows its token
     accepts_files: bool = False  # of models that it does not have
@@ -67,11 +84,24 @@ class Discovery(Wire):
 
 
 class DeviceHealth(Wire):
+    """What a GPU is doing. None means that this card has no such figure.
+
+    throttled_by  what keeps its clocks low although it has work
+    ecc_errors    uncorrected ones since the driver was loaded
+    problem       why nothing can be had from it now; None: it answers
+    """
+
     index: int
     vram_used_mb: int | None = None
     vram_free_mb: int | None = None
     utilization_pct: int | None = None
     temp_c: int | None = None
+    power_w: int | None = None
+    sm_clock_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    throttled_by: tuple[str, ...] = ()
+    ecc_errors: int | None = None
+    problem: str | None = None
 
 
 class FailedActivation(Wire):
@@ -146,7 +176,7 @@ class ModelEntry(Wire):
     capabilities: tuple[str, ...] = ()
     limit: Limit | None = None
     last_used: float | None = None
-    ttl: float | None = None  # idle seconds before it is to be unloaded
+    ttl: float | None = None  # idle seconds before it is to be unloaded; 0: as soon as it is idle; negative: it stays
     job_id: str | None = None
     error: str | None = None
 
@@ -229,6 +259,16 @@ class UnloadRequest(Wire):
 
     model_id: str = Field(min_length=1, max_length=512)
     if_idle_since: float | None = None
+
+
+class KeepRequest(Wire):
+    """`POST /models/keep`: for how many idle seconds a model stays from now on, whatever its load request said.
+
+    0: it leaves as soon as it is idle; negative: it stays
+    """
+
+    model_id: str = Field(min_length=1, max_length=512)
+    ttl: float
 
 
 # ---- POST /neurons/join, /neurons/leave, at a gateway

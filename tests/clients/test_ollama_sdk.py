@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from datetime import UTC, datetime, timedelta
 
 import ollama
 import pytest
 from helpers.engine_recording import THINKING_TEMPLATE
+from helpers.gateways import eventually
 from helpers.live import SCRIPTED, SCRIPTED_MODEL, running_fleet
 from helpers.scripted_gguf import script_text
 
@@ -137,6 +139,39 @@ def test_a_model_is_loaded_by_an_empty_request(run):
         assert COLD in {model.model for model in (await client.ps()).models}
 
     run(scenario)
+
+
+def test_keep_alive_is_how_long_a_model_stays(run):
+    """`ps` tells when it leaves; 0 lets it go after this answer, or at once where there is nothing to answer."""
+
+    async def scenario(client):
+        async def running():
+            return {model.model: model.expires_at for model in (await client.ps()).models}
+
+        before = datetime.now(UTC)
+        await client.chat(SCRIPTED, _user("hi"), keep_alive="5m")
+        await eventually(lambda: _is_within(running, SCRIPTED, before + timedelta(minutes=5), datetime.now(UTC)))
+        assert (await running())[EMBED].year > 2300
+        await client.embed(EMBED, "one", keep_alive=0)
+        await eventually(lambda: _is_gone(running, EMBED))
+        await client.chat(SCRIPTED, _user("hi"), keep_alive=-1)
+        await eventually(lambda: _is_within(running, SCRIPTED, datetime(2300, 1, 1, tzinfo=UTC), None))
+        assert (await client.generate(SCRIPTED, keep_alive=0)).done_reason == "unload"
+        await eventually(lambda: _is_gone(running, SCRIPTED))
+        with pytest.raises(ollama.ResponseError, match="not found"):
+            await client.generate("nobody/knows", keep_alive=0)
+
+    run(scenario)
+
+
+async def _is_gone(running, model):
+    return model not in await running()
+
+
+async def _is_within(running, model, earliest, began):
+    """Whether it leaves after `earliest`, and not more than five minutes after `began`."""
+    leaves = (await running())[model]
+    return leaves >= earliest and (began is None or leaves <= began + timedelta(minutes=5))
 
 
 def test_errors_are_texts(run):

@@ -64,15 +64,17 @@ def test_a_model_that_is_used_or_rather_new_stays(looks):
 
     async def scenario():
         one = BudgetNeuron("one", 2000, SIZES, A)
+        one.busy_elsewhere[A] = 1  # until our own request is with it
         ahead = BudgetNeuron("ahead", 2000, SIZES | {"org/c": 1}, "org/c")
         ahead.clock_ahead_s = 1000
         ahead.used["org/c"] = ahead.now()
         catalogue = {"models": [{"id": A, "ttl": 0.1}, {"id": "org/c", "ttl": 500}]}
-        async with one, ahead, gateway([one, ahead], catalogue) as client:
+        async with one, ahead, gateway([one, ahead], catalogue, poll_interval_secs=0.2) as client:
             one.gate.clear()
             tasks = Tasks("test")
             busy = tasks.start("busy", client.chat(A))
             await until(lambda: one.in_flight[A])
+            one.busy_elsewhere[A] = 0
             await some_looks(looks)
             assert one.log == [f"serve {A}"]
             one.gate.set()

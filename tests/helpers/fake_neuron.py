@@ -9,8 +9,8 @@ It is right by itself: control plane, chat, streams, load jobs. A test makes it 
     load_gate                      loads wait for it; clear it to hold them
     load_failures                  model id → error object with which its load fails
 
-`asked` has every control-plane path, `sent` every inference request, `counted` what was to be counted, `loads` and
-`unloads` what was asked for.
+`asked` has every control-plane path, `sent` every inference request, `counted` what was to be counted, `loads`, `unloads`
+and `kept` what was asked for.
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ class FakeNeuron:
         self.sent: list[Sent] = []
         self.loads: list[dict[str, Any]] = []
         self.unloads: list[dict[str, Any]] = []
+        self.kept: list[tuple[str, float]] = []
         self.jobs: dict[str, FakeJob] = {}
         self.tokens = 42  # of every prompt that is to be counted
         self.counted: list[dict[str, Any]] = []
@@ -161,6 +162,7 @@ class FakeNeuron:
             ("GET", "/jobs/<job_id:str>", self._job),
             ("POST", "/models/load", self._load),
             ("POST", "/models/unload", self._unload),
+            ("POST", "/models/keep", self._keep),
         ):
             web.route(app, method, path, self._controlled(handler))
         for path in ("chat/completions", "completions", "embeddings", "rerank"):
@@ -240,6 +242,12 @@ class FakeNeuron:
             return web.json({"error": f"model '{asked['model_id']}' not found on any harness"}, status=404)
         self.models[asked["model_id"]]["status"] = "unloaded"
         return web.json({"status": "unloaded"})
+
+    async def _keep(self, request: Request) -> HTTPResponse:
+        asked = orjson.loads(request.body)
+        self.kept.append((asked["model_id"], asked["ttl"]))
+        self.models[asked["model_id"]]["ttl"] = asked["ttl"]
+        return web.json({"status": "kept", "ttl": asked["ttl"]})
 
     def _status(self, model_id: str) -> str | None:
         return self.models.get(model_id, {}).get("status")

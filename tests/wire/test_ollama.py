@@ -100,6 +100,9 @@ def test_a_prompt_is_a_message_unless_it_is_raw():
         ({"format": "xml"}, "format"),
         ({"keep_alive": "soon"}, "keep_alive"),
         ({"keep_alive": True}, "keep_alive"),
+        ({"keep_alive": "5 minutes"}, "keep_alive"),
+        ({"keep_alive": ""}, "keep_alive"),
+        ({"keep_alive": "9" * 400}, "keep_alive"),
     ],
 )
 def test_a_mistake_names_its_field(more, field):
@@ -109,10 +112,32 @@ def test_a_mistake_names_its_field(more, field):
     assert (wrong.value.status, wrong.value.param) == (400, field)
 
 
-@pytest.mark.parametrize("keep_alive", [0, -1, 300, "5m", "1h30m", "-1", "1.5h", None])
-def test_how_long_a_model_is_kept_may_be_said_in_many_ways(keep_alive):
-    """Seconds and durations."""
-    assert ollama.read_chat(ASK | {"keep_alive": keep_alive}).model == "m"
+@pytest.mark.parametrize(
+    ("keep_alive", "seconds"),
+    [
+        (0, 0),
+        (-1, -1),
+        (-7.5, -1),
+        (300, 300),
+        (1.5, 1.5),
+        ("0", 0),
+        ("300", 300),
+        ("5m", 300),
+        ("1h30m", 5400),
+        ("1.5h", 5400),
+        ("250ms", 0.25),
+        ("-1", -1),
+        ("-1m", -1),
+        (None, None),
+    ],
+)
+def test_how_long_a_model_is_kept_may_be_said_in_many_ways(keep_alive, seconds):
+    """Seconds and durations, in every request that has a model answer; whatever is negative is "for ever"."""
+    said = {"keep_alive": keep_alive}
+    assert ollama.read_chat(ASK | said).keep_alive == pytest.approx(seconds)
+    assert ollama.read_generate({"model": "m", "prompt": "x", **said}).keep_alive == pytest.approx(seconds)
+    assert ollama.read_generate({"model": "m", "raw": True, **said}).keep_alive == pytest.approx(seconds)
+    assert ollama.read_embed({"model": "m", "input": "x", **said}, "input")[1] == pytest.approx(seconds)
 
 
 def test_a_stream_is_lines():
@@ -189,7 +214,7 @@ def test_embeddings_in_their_order():
     data = [{"index": 1, "embedding": [2.0]}, {"index": 0, "embedding": [1.0]}]
     told = ollama.from_embeddings({"data": data, "usage": {"prompt_tokens": 4}}, "m", ollama.Clock())
     assert (told["embeddings"], told["prompt_eval_count"]) == ([[1.0], [2.0]], 4)
-    assert ollama.read_embed({"model": "m", "input": ["a", "b"], "dimensions": 8}, "input") == {
+    assert ollama.read_embed({"model": "m", "input": ["a", "b"], "dimensions": 8}, "input")[0] == {
         "model": "m",
         "input": ["a", "b"],
         "encoding_format": "float",

@@ -9,6 +9,7 @@ from cortex.gateway.api.responses import ResponsesApi
 from cortex.gateway.api.tokens import TokensApi
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.live import Live
 from cortex.gateway.proxy.call import Names
 from cortex.gateway.proxy.dispatch import Dispatcher
 from cortex.gateway.proxy.tokens import Tokens
@@ -23,13 +24,14 @@ def dialect_routes(
     models: ModelsApi,
     lifecycle: Lifecycle,
     fleet: Fleet,
+    live: Live,
     store: ResponseStore,
 ) -> tuple[tuple[str, str, Handler], ...]:
     """(method, path, handler)"""
     messages = MessagesApi(dispatcher, tokens, names)
     responses = ResponsesApi(dispatcher, names, store)
     reading = TokensApi(tokens, names)
-    ollama = OllamaApi(dispatcher, names, models, lifecycle, fleet)
+    ollama = OllamaApi(dispatcher, names, models, lifecycle, fleet, live)
     return (
         ("POST", "/v1/messages", messages.create),
         ("POST", "/v1/messages/count_tokens", messages.count),

@@ -29,7 +29,7 @@ from cortex.net.errors import ConnectFailed, ConnectionLost, NetError
 from cortex.net.headers import Headers
 from cortex.net.pool import Pool
 from cortex.wire import bearer
-from cortex.wire.fleet import Discovery, Health, Job, LoadRequest, ModelEntry, UnloadRequest
+from cortex.wire.fleet import Discovery, Health, Job, KeepRequest, LoadRequest, ModelEntry, UnloadRequest
 
 ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
 JOB_WAIT_S = 20.0  # one long poll for a job's end
@@ -166,6 +166,10 @@ class NeuronClient:
         """Returns when the model is out of memory."""
         body = orjson.dumps(request.model_dump(mode="json", exclude_none=True))
         await self._ask("POST", "/models/unload", body, deadline_s=self.load_timeout_s)
+
+    async def keep(self, request: KeepRequest) -> None:
+        """From now on the model stays for so long while it is idle."""
+        await self._ask("POST", "/models/keep", orjson.dumps(request.model_dump(mode="json")))
 
     async def drain(self, *, on: bool) -> dict[str, Any]:
         """From now on it takes nothing new, or does so again. What it answered."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from cortex import errors
@@ -24,7 +25,7 @@ from cortex.gateway.fleet.signal import Signal
 from cortex.gateway.live import Live
 from cortex.gateway.routing.decisions import Candidate, Place, Queue, Serve, Wait
 from cortex.tasks import Tasks
-from cortex.wire.fleet import Job
+from cortex.wire.fleet import Job, KeepRequest
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,13 @@ class Lifecycle:
             if not made:
                 raise errors.unavailable("a model that was to make room is in use again", retry_after=2)
             return await self._loads.start(candidate)
+
+    def stay(self, model_id: str, ttl: float, nodes: Iterable[str]) -> asyncio.Task[list[None]]:
+        """From now on a model leaves these nodes after `ttl` idle seconds; 0: as soon as it is idle; negative: it stays."""
+        return self._tasks.start(f"keep {model_id}", self._stay(KeepRequest(model_id=model_id, ttl=ttl), list(nodes)))
+
+    async def _stay(self, request: KeepRequest, nodes: list[str]) -> list[None]:
+        return list(await asyncio.gather(*(self._loads.keep(node, request) for node in nodes)))
 
     def _take_off(self, model_id: str) -> tuple[Flight, asyncio.Task[CortexError | None]]:
         profile = self._live.catalogue.profile(model_id)

@@ -13,7 +13,7 @@ from cortex.gateway.fleet.client import JOB_WAIT_S, NeuronClient, NeuronError, N
 from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.metrics import Metrics
 from cortex.gateway.routing.decisions import Candidate
-from cortex.wire.fleet import Job, JobStage, UnloadRequest
+from cortex.wire.fleet import Job, JobStage, KeepRequest, UnloadRequest
 
 PACE_S = 0.1  # a neuron that cannot wait with its answer must not be asked in a tight loop
 log = logging.getLogger(__name__)
@@ -83,6 +83,14 @@ class Loads:
             raise logged(node, request.model_id, as_error(error)) from error
         finally:
             await self._poller.refresh(node)
+
+    async def keep(self, node: str, request: KeepRequest) -> None:
+        """How long a model stays there while it is idle. A neuron that cannot be told goes on as before, and the log says so."""
+        try:
+            await self._clients[node].keep(request)
+        except NeuronError as error:
+            log.warning("not kept: %s", error, extra={"fields": {"model": request.model_id, "node": node}})
+        await self._poller.refresh(node)
 
     async def ask_to_leave(self, node: str, request: UnloadRequest) -> None:
         """Raises NeuronError when the neuron refuses or cannot be asked."""

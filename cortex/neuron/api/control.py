@@ -14,7 +14,7 @@ from cortex.neuron.models.activation import DefaultModels
 from cortex.neuron.models.loading import Loader
 from cortex.neuron.models.registry import Registry
 from cortex.version import version_info
-from cortex.wire.fleet import LoadRequest, UnloadRequest
+from cortex.wire.fleet import KeepRequest, LoadRequest, UnloadRequest
 
 MAX_JOB_WAIT_S = 60.0  # a long poll, shorter than the idle time-outs of proxies
 
@@ -78,6 +78,11 @@ class ControlApi:
         asked = web.parse(UnloadRequest, body)
         await self._registry.unload(asked.model_id, if_idle_since=asked.if_idle_since)
         return web.json({"status": "unloaded"})
+
+    async def keep(self, request: Request) -> HTTPResponse:
+        asked = web.parse(KeepRequest, web.json_object(request))
+        self._registry.keep(asked.model_id, asked.ttl)
+        return web.json({"status": "kept", "ttl": asked.ttl})
 
     async def drain(self, _request: Request) -> HTTPResponse:
         """From now on nothing new is taken, until `undrain` or a restart; what runs and waits here already is finished."""

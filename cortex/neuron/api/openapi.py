@@ -65,6 +65,15 @@ _OPERATIONS = (
         "UnloadRequest",
         errors=(404, 409, 422),
     ),
+    Operation(
+        "POST",
+        "/models/keep",
+        "Say for how many idle seconds a loaded model stays",
+        "neuron",
+        {200: Answer("KeptModel")},
+        "KeepRequest",
+        errors=(404, 422),
+    ),
     Operation("POST", "/drain", "Take nothing new", "neuron", {200: Answer("Drained")}),
     Operation("POST", "/undrain", "Take requests again", "neuron", {200: Answer("Drained")}),
 )

@@ -15,22 +15,26 @@ from cortex.wire.fleet import Activation, Discovery, Health, ModelEntry, ModelHe
 
 def discovery(loader: Loader) -> dict[str, Any]:
     facts, nvidia = loader.hardware.facts, loader.hardware.nvidia
+    reason, age_s = loader.gpus_unavailable, loader.hardware.nvidia_age_s
     found = Discovery(
         hostname=facts.hostname,
         os=facts.os,
         kernel=facts.kernel,
         cuda_version=nvidia.cuda_version,
         driver_version=nvidia.driver_version,
-        cuda_unavailable_reason=nvidia.unavailable_reason,
+        cuda_unavailable_reason=reason,
         devices=nvidia.devices,
+        devices_age_secs=None if age_s is None else round(age_s, 1),
+        other_gpus=loader.hardware.other_gpus,
         harnesses=tuple(sorted(loader.harnesses)),
         cpu_model=facts.cpu_model,
         cpu_cores=facts.cpu_cores,
         memory_total_mb=loader.ledger.limit_mb or facts.memory_total_mb,
+        numa_nodes=facts.numa_nodes,
         version=version_info()["package_version"],
     )
     # The first generation leaves the reason out where there is none, and shows the other absences as null.
-    return found.model_dump(exclude=None if nvidia.unavailable_reason else {"cuda_unavailable_reason"})
+    return found.model_dump(exclude=None if reason else {"cuda_unavailable_reason"})
 
 
 def health(loader: Loader, registry: Registry, activation: Activation, *, uptime_s: int) -> dict[str, Any]:
@@ -63,7 +67,7 @@ def _of_slot(slot: Slot) -> ModelEntry:
         harness=slot.request.harness,
         status=slot.status,
         last_used=slot.last_used,
-        ttl=slot.request.ttl,
+        ttl=slot.ttl,
         job_id=slot.job.snapshot.id,
         error=slot.error.message if slot.error else None,
     )

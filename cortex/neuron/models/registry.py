@@ -144,6 +144,13 @@ class Registry:
     def wait_s(self, slot: Slot) -> float:
         return slot.admission.limits.max_wait_secs if slot.admission else self._admission.max_wait_secs
 
+    def keep(self, model_id: str, ttl: float) -> None:
+        """For how many idle seconds it stays from now on; whoever looks after the fleet acts on it. Raises 404."""
+        slot = self.slots.get(model_id)
+        if slot is None or slot.is_gone:
+            raise errors.model_not_found(model_id, "on any harness")
+        slot.ttl = ttl
+
     # ---- unload
 
     async def unload(self, model_id: str, *, if_idle_since: float | None = None) -> None:

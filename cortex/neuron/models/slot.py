@@ -61,6 +61,7 @@ class Slot:
         self.loaded: Loaded | None = None
         self.admission: Admission | None = None  # from the first load on; it outlives the engines
         self.last_used: float | None = None
+        self.ttl: float | None = request.ttl or None  # as `wire.fleet.ModelEntry` tells it
         self.error: CortexError | None = None
         self.crashes: list[float] = []
         self.last_death: str | None = None

@@ -101,6 +101,11 @@ def loaded(asked: Asked, clock: Clock) -> Object:
     return head(asked, clock) | said(asked) | {"done": True, "done_reason": "load"}
 
 
+def unloaded(asked: Asked, clock: Clock) -> Object:
+    """The answer to such a request that lets the model go."""
+    return loaded(asked, clock) | {"done_reason": "unload"}
+
+
 def from_embeddings(answer: Object, model: str, clock: Clock) -> Object:
     """Raises CortexError 502."""
     try:

@@ -1,9 +1,13 @@
-"""The models of a fleet in Ollama's shapes, from what `/v1/models` lists and, where it is known, `size_bytes`, `quant`, `held_mb`."""
+"""The models of a fleet in Ollama's shapes, from what `/v1/models` lists and, where it is known, `size_bytes`, `quant`, `held_mb`.
+
+`expires` of one that runs is when it is to leave, in Unix seconds.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 Entry = Mapping[str, Any]
@@ -32,8 +36,18 @@ def running(entries: Iterable[Entry]) -> dict[str, Any]:
 
 def _running(entry: Entry) -> dict[str, Any]:
     held = entry.get("held_mb", 0) * 1024 * 1024
-    more = {"expires_at": FOR_EVER, "size_vram": held, "context_length": entry.get("context_length", 0)}
+    more = {
+        "expires_at": _time(entry.get("expires")),
+        "size_vram": held,
+        "context_length": entry.get("context_length", 0),
+    }
     return _listed(entry) | {"size": held} | more
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return FOR_EVER
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _listed(entry: Entry) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +10,7 @@ import orjson
 
 from cortex.wire.chat.history import image_part, text_part
 from cortex.wire.fields import Value, request_of
+from cortex.wire.ollama.keep_alive import read_keep_alive
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 
@@ -28,20 +28,21 @@ NUMBERS = (
 )
 INTEGERS = ("top_k", "seed", "repeat_last_n", "mirostat")
 _IMAGES = {"/9j/": "jpeg", "R0lGOD": "gif", "UklGR": "webp"}  # how their base64 begins; all else is taken for PNG
-_DURATION = re.compile(r"-?(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+|-?\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A request: where it goes, with which body, and how its answer is to look.
 
-    kind   "chat" has a `message`, "generate" a `response`
-    empty  there is nothing to answer: the model is only to be loaded
+    kind        "chat" has a `message`, "generate" a `response`
+    keep_alive  idle seconds for which the model stays; 0: it leaves after this answer; -1: it stays; None: nothing was said
+    empty       there is nothing to answer: the model is only to be loaded, or to leave
     """
 
     kind: Literal["chat", "generate"]
     path: str
     body: dict[str, Any]
+    keep_alive: float | None = None
     empty: bool = False
 
     @property
@@ -59,7 +60,7 @@ def read_chat(body: Mapping[str, Any]) -> Asked:
     chat = _shared(request) | {"messages": _messages(request["messages"])}
     if request["tools"].raw:
         chat["tools"] = [dict(tool.an_object()) for tool in request["tools"]]
-    return Asked("chat", CHAT, chat, empty=not chat["messages"])
+    return Asked("chat", CHAT, chat, read_keep_alive(request), empty=not chat["messages"])
 
 
 def read_generate(body: Mapping[str, Any]) -> Asked:
@@ -72,16 +73,17 @@ def read_generate(body: Mapping[str, Any]) -> Asked:
     raw = request["raw"].flag() if request["raw"].given else False
     if raw or request["suffix"].raw:
         filled = {"suffix": request["suffix"].text()} if request["suffix"].raw else {}
-        return Asked("generate", COMPLETIONS, {**_shared(request), "prompt": prompt, **filled}, empty=not prompt)
+        completion = {**_shared(request), "prompt": prompt, **filled}
+        return Asked("generate", COMPLETIONS, completion, read_keep_alive(request), empty=not prompt)
     system = [{"role": "system", "content": request["system"].text()}] if request["system"].raw else []
     user = {"role": "user", "content": _content(prompt, request["images"])}
-    return Asked("generate", CHAT, _shared(request) | {"messages": [*system, user]}, empty=not prompt)
+    chat = _shared(request) | {"messages": [*system, user]}
+    return Asked("generate", CHAT, chat, read_keep_alive(request), empty=not prompt)
 
 
-def read_embed(body: Mapping[str, Any], field: str) -> dict[str, Any]:
-    """An embeddings body; `field` has the texts: `input`, and `prompt` in the older form."""
+def read_embed(body: Mapping[str, Any], field: str) -> tuple[dict[str, Any], float | None]:
+    """An embeddings body, and its keep_alive; `field` has the texts: `input`, and `prompt` in the older form."""
     request = request_of(body)
-    _check_keep_alive(request["keep_alive"])
     texts = request[field]
     if not isinstance(texts.raw, str):
         for text in texts:
@@ -91,11 +93,10 @@ def read_embed(body: Mapping[str, Any], field: str) -> dict[str, Any]:
     embed: dict[str, Any] = {"model": _model(request), "input": texts.raw, "encoding_format": "float"}
     if request["dimensions"].given:
         embed["dimensions"] = request["dimensions"].integer(1)
-    return embed
+    return embed, read_keep_alive(request)
 
 
 def _shared(request: Value) -> dict[str, Any]:
-    _check_keep_alive(request["keep_alive"])
     stream = request["stream"].flag() if request["stream"].given else True
     usage = {"stream_options": {"include_usage": True}} if stream else {}
     return {
@@ -140,15 +141,6 @@ def _options(options: Value) -> dict[str, Any]:
         fields["max_tokens"] = bound.raw
     stops = [options["stop"]] if isinstance(options["stop"].raw, str) else list(options["stop"])
     return fields | ({"stop": [stop.name() for stop in stops]} if stops else {})
-
-
-def _check_keep_alive(keep_alive: Value) -> None:
-    """Seconds, or a duration such as "5m"; negative is "for ever"."""
-    said = keep_alive.raw
-    if said is None or (isinstance(said, int | float) and not isinstance(said, bool)):
-        return
-    if not isinstance(said, str) or not _DURATION.fullmatch(said):
-        raise keep_alive.wrong('a number of seconds or a duration such as "5m"')
 
 
 # ---- messages

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from cortex.wire.fleet import Activation, Announcement, Discovery, Health, Job, LoadRequest, ModelEntry, UnloadRequest
+from cortex.wire.fleet import (
+    Activation,
+    Announcement,
+    Discovery,
+    Health,
+    Job,
+    KeepRequest,
+    LoadRequest,
+    ModelEntry,
+    UnloadRequest,
+)
 from cortex.wire.openapi.schema import (
     COUNT,
     FLAG,
@@ -54,7 +64,7 @@ _PLAN = said(
 )
 
 SCHEMAS: Schemas = {
-    **of_models(Activation, Announcement, Discovery, Health, Job, LoadRequest, ModelEntry, UnloadRequest),
+    **of_models(Activation, Announcement, Discovery, Health, Job, KeepRequest, LoadRequest, ModelEntry, UnloadRequest),
     "Version": _VERSION,
     "Model": _MODEL,
     "ModelList": said(
@@ -74,6 +84,7 @@ SCHEMAS: Schemas = {
     "Loaded": said({"status": word("loaded")}, {"node": NAME, "job_id": TEXT, "notes": array(TEXT)}),
     "Loading": said({"status": word("loading"), "job": ref("Job")}, {"node": NAME}),
     "Unloaded": said({"status": word("unloaded")}, {"nodes": array(NAME)}),
+    "KeptModel": said({"status": word("kept"), "ttl": NUMBER}),
     "Drained": said({"draining": FLAG, "in_flight": nullable(NUMBER)}, {"node": NAME}),
     "Joined": said({"status": word("joined", "configured", "left")}),
     "Models": array(ref("ModelEntry")),

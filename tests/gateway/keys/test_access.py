@@ -25,7 +25,7 @@ REQUIRED = {"require_auth": True, "keys": KEYS}
 MODELS = {"org/m": "loaded", "org/other": "loaded", "org/small": "loaded"}
 ALIASES = {"aliases": {"tiny": "org/small", "big": "org/other"}}
 ASKING = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank"]
-DIALECTS = ["/v1/chat/completions", "/v1/messages", "/v1/responses"]
+DIALECTS = ["/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/chat"]
 LOOKING = ["/v1/models", "/v1/models/org/m", "/version", "/status", "/jobs/1"]
 
 
@@ -140,6 +140,10 @@ def test_a_key_sees_and_uses_its_models_only():
 def in_its_dialect(response: httpx.Response, path: str) -> tuple[int, str]:
     """Status and what a client of this dialect acts on; the body has the dialect's own shape."""
     body = response.json()
+    if path == "/api/chat":  # Ollama's clients know a status and a text
+        assert body.keys() == {"error"}
+        assert isinstance(body["error"], str)
+        return response.status_code, ""
     if path != "/v1/messages":
         assert body["error"].keys() >= {"message", "type", "code", "param"}
         return response.status_code, body["error"]["code"]
@@ -167,6 +171,7 @@ def test_every_refusal_is_told_in_the_clients_dialect(path: str, stream: bool, t
     ]
     asked = {
         "/v1/responses": {"input": "hi", "max_output_tokens": 6},
+        "/api/chat": {"messages": [{"role": "user", "content": "hi"}], "options": {"num_predict": 6}},
     }.get(path, {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 6})
 
     async def scenario():
@@ -180,7 +185,7 @@ def test_every_refusal_is_told_in_the_clients_dialect(path: str, stream: bool, t
                     assert (await client.post(path, json=body)).status_code == 200
                 before = len(beast.sent)
                 response = await client.post(path, json=body)
-                wanted = anthropic if path == "/v1/messages" else openai
+                wanted = {"/v1/messages": anthropic, "/api/chat": (openai[0], "")}.get(path, openai)
                 assert in_its_dialect(response, path) == wanted, response.text
                 assert ("retry-after" in response.headers) is waits
                 assert len(beast.sent) == before
