@@ -51,7 +51,7 @@ class Thrower:
         self.tally = Tally()
         self._target = target
         self._api = Api(document)
-        self._schema = schemathesis.openapi.from_dict(aimed(document))
+        self._schema: Any = schemathesis.openapi.from_dict(aimed(document))
         self._session = requests.Session()
         self._session.trust_env = False
 
