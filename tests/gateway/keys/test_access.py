@@ -169,10 +169,11 @@ def test_every_refusal_is_told_in_the_clients_dialect(path: str, stream: bool, t
         ),
         ({"requests_per_minute": 1}, "k0", (429, "rate_limit_exceeded"), (429, "rate_limit_error"), True),
     ]
-    asked = {
+    others: dict[str, dict[str, Any]] = {
         "/v1/responses": {"input": "hi", "max_output_tokens": 6},
         "/api/chat": {"messages": [{"role": "user", "content": "hi"}], "options": {"num_predict": 6}},
-    }.get(path, {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 6})
+    }
+    asked = others.get(path, {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 6})
 
     async def scenario():
         for number, (key, shown, openai, anthropic, waits) in enumerate(rows):
