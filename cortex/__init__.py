@@ -3,7 +3,7 @@
 Where things live, in the order in which a request meets them:
 
     cli/         the command line: roles, status, models, load, unload, pull, validate, version
-    web.py       Sanic in one place: applications, the one exception handler, streams to clients
+    web/         Sanic in one place: applications, the one exception handler, HTTP/1.1, streams to clients
     gateway/     the control plane: ① api (in), ② routing (pure), fleet (what is known), ③ proxy (out)
     neuron/      the host: ④ api, hardware, models (slots, sources, admission), ⑤ harness, ⑥ engine
     net/         the data plane's connection pool and relay, used by both roles

@@ -21,7 +21,7 @@ class ConnectionLost(NetError):  # noqa: N818  reads as what happened
 
 
 class ProtocolError(NetError):
-    """What came is no HTTP/1.1 answer, or a head beyond every reason."""
+    """What came is no HTTP/1.1, or a head beyond every reason."""
 
 
 class IdleTimeout(NetError):  # noqa: N818  reads as what happened

@@ -1,4 +1,4 @@
-"""Header fields: which ones travel end to end, and how a request's head is written.
+"""Header fields: which ones travel end to end, and how the head of a request or an answer is written.
 
 RFC 9110 section 7.6.1: fields about one connection, and the ones that `Connection` names, stop at every intermediary.
 Values are text as UTF-8 with surrogateescape, in both directions, so that any bytes pass unchanged.
@@ -6,8 +6,10 @@ Values are text as UTF-8 with surrogateescape, in both directions, so that any b
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 
 from cortex.net.address import Address
 
@@ -46,25 +48,60 @@ def _without(staying: frozenset[str], headers: Iterable[tuple[str, str]]) -> lis
 
 def request_head(address: Address, method: str, path: str, headers: Headers, *, length: int, keepalive: bool) -> bytes:
     """The head of a request. ValueError for whatever could be read as a second header or a second request."""
+    lines = [_request_line(method, path), f"host: {address.authority}\r\n"]
+    lines += [f"{_checked(name)}: {value}\r\n" for name, value in headers]
+    if length or method in ("POST", "PUT", "PATCH"):
+        lines.append(f"content-length: {length}\r\n")
+    lines.append("\r\n" if keepalive else "connection: close\r\n\r\n")
+    head = "".join(lines)
+    if _breaks(head, len(lines) + (not keepalive)):
+        raise ValueError(f"the value of the header '{_broken(headers)}' holds a line break or NUL")
+    return head.encode("utf-8", "surrogateescape")
+
+
+@functools.lru_cache(maxsize=256)
+def _request_line(method: str, path: str) -> str:
     if not _TOKEN.fullmatch(method):
         raise ValueError(f"{method!r} is not an HTTP method")
     if not path.startswith("/") or _NOT_IN_TARGET.search(path):
         raise ValueError(f"the path {path!r} must begin with '/' and be percent-encoded")
-    lines = [f"{method} {path} HTTP/1.1\r\nhost: {address.authority}\r\n"]
-    for name, value in headers:
-        _check(name, value)
-        lines.append(f"{name}: {value}\r\n")
-    if length or method in ("POST", "PUT", "PATCH"):
-        lines.append(f"content-length: {length}\r\n")
-    lines.append("\r\n" if keepalive else "connection: close\r\n\r\n")
-    return "".join(lines).encode("utf-8", "surrogateescape")
+    return f"{method} {path} HTTP/1.1\r\n"
 
 
-def _check(name: str, value: str) -> None:
-    """The value is not told in the error: it may be a key."""
+@functools.lru_cache(maxsize=1024)
+def _checked(name: str) -> str:
     if not _TOKEN.fullmatch(name):
         raise ValueError(f"{name!r} is not the name of a header")
-    if _LINE_BREAKING.search(value):
-        raise ValueError(f"the value of the header '{name}' holds a line break or NUL")
     if name.lower() in _SET_BY_POOL:
         raise ValueError(f"the header '{name}' is set by the pool: pass forwardable_request_headers()")
+    return name
+
+
+def _breaks(head: str, lines: int) -> bool:
+    """Whether a value has added a line to a head, or would end one early for somebody who reads it otherwise."""
+    return head.count("\n") != lines or head.count("\r") != lines or "\0" in head
+
+
+def _broken(headers: Headers) -> str:
+    """The value is not told: it may be a key."""
+    return next((name for name, value in headers if _LINE_BREAKING.search(value)), "?")
+
+
+def response_head(status: int, headers: Iterable[tuple[str, str]], *, keepalive: bool) -> bytes:
+    """The head of an answer. ValueError for a value that could be read as a second header."""
+    lines = [_status_line(status)]
+    lines += [f"{name}: {value}\r\n" for name, value in headers]
+    lines.append("connection: keep-alive\r\n\r\n" if keepalive else "connection: close\r\n\r\n")
+    head = "".join(lines)
+    if _breaks(head, len(lines) + 1):
+        raise ValueError("a header of the answer holds a line break or NUL")
+    return head.encode("utf-8", "surrogateescape")
+
+
+@functools.lru_cache(maxsize=256)
+def _status_line(status: int) -> str:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:  # an upstream's own number
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\n"

@@ -1,4 +1,4 @@
-"""Sanic in one place: applications, the one exception handler, JSON and stream helpers, listeners.
+"""Sanic in one place: applications, the one exception handler, JSON helpers, listeners; http1.py and sink.py: the way in and out.
 
 A client that leaves cancels its handler (Sanic cancels the connection's task), so a handler that holds something holds
 it in an `async with`. Every request ends in exactly one log line, also then.
@@ -13,22 +13,23 @@ import logging
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import orjson
 from pydantic import BaseModel, ValidationError
 from sanic import Request, Sanic
-from sanic.compat import Header
 from sanic.exceptions import MethodNotAllowed, NotFound, PayloadTooLarge, SanicException
-from sanic.http.http1 import Http
+from sanic.http.constants import Stage
 from sanic.response import BaseHTTPResponse, HTTPResponse
 
 from cortex import errors
 from cortex.config.listen import Listen
 from cortex.errors import CortexError
 from cortex.log import new_request_id, request_ended
+from cortex.web.http1 import HEADER_LIMIT_BYTES, Protocol
+from cortex.web.sink import SanicSink as SanicSink
 from cortex.wire.errors import anthropic_body, ollama_body, openai_body, retry_after_header
 
 Handler = Callable[..., Awaitable[HTTPResponse | None]]
@@ -39,16 +40,32 @@ _numbers = itertools.count(1)
 ACCEPT_TURNS = (
     8  # turns of the event loop after which a connection that was accepted in the last moment is ours to close
 )
-HEADER_LIMIT_BYTES = 32 * 1024  # agents send some KiB of what they are
 GONE_S = 300  # a client whose host shows no sign of life, or that takes nothing of its answer, for so long
 NO_LIMIT_S = 1e9  # Sanic's own clocks are off: an answer may take hours, and idle time-outs are ours
 
 
 class App(Sanic[Any, Any]):
-    """Sanic without its signals: with TOUCHUP off it dispatches eleven a request, and nothing here listens to any."""
+    """Sanic without what nothing here uses: signals (with TOUCHUP off it dispatches eleven a request), middleware, websockets."""
 
     async def dispatch(self, *_arguments: Any, **_options: Any) -> None:  # type: ignore[override]
         return None
+
+    def create_server(self, *arguments: Any, **options: Any) -> Any:
+        return super().create_server(*arguments, protocol=Protocol, **options)
+
+    async def handle_request(self, request: Request) -> None:
+        http: Any = request.stream
+        try:
+            request.route, handler, parts = self.router.get(request.path, request.method, None)
+            if http.request_body:
+                await request.receive_body()  # type: ignore[no-untyped-call]
+            response = await handler(request, **parts)
+            if response is not None:
+                await http.answer(response)
+            elif http.stage is Stage.RESPONSE:
+                http.cut()  # a handler that began an answer and left it
+        except Exception as error:
+            await self.handle_exception(request, error)
 
 
 def new_app(role: str, *, max_body_bytes: int) -> Sanic[Any, Any]:
@@ -65,7 +82,6 @@ def new_app(role: str, *, max_body_bytes: int) -> Sanic[Any, Any]:
             "KEEP_ALIVE_TIMEOUT": 75.0,
         }
     )
-    Http.HEADER_MAX_SIZE = HEADER_LIMIT_BYTES  # one for all applications: the least body limit of any would hold
     app.error_handler.add(Exception, _on_exception)
     app.ctx.in_flight = 0
     return app
@@ -185,53 +201,6 @@ def parse(kind: type[M], body: Mapping[str, Any]) -> M:
         raise errors.invalid_request(
             f"{field or 'body'}: {first['msg']}", code="invalid_request_body", param=field
         ) from None
-
-
-class _Relayed(HTTPResponse):
-    """An answer that is passed on: its header values came over a wire and hold no line break, so they are written as they are."""
-
-    @property
-    def processed_headers(self) -> Iterator[tuple[bytes, bytes]]:
-        for name, value in self.headers.items():
-            if name != "alt-svc":  # Sanic sets it, always, and empty
-                yield name.encode(), str(value).encode(errors="surrogateescape")
-
-
-class SanicSink:
-    """A client's connection as `net.relay` sees it. `status` is None until the answer has begun."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._response: Any = None
-        self.status: int | None = None
-        request.ctx.sink = self
-
-    async def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
-        self.status = status
-        response = _Relayed(status=status, headers=Header(headers))
-        response.headers.setdefault("content-type", "application/octet-stream")
-        response.headers["x-request-id"] = self._request.ctx.id
-        self._response = await self._request.respond(response)
-
-    async def send(self, data: bytes) -> None:
-        """Wait while the client is slow; raises CancelledError when it has gone."""
-        await self._response.send(data)
-
-    async def finish(self) -> None:
-        await self._response.eof()
-
-    def abort(self, error: Exception) -> None:
-        """The answer cannot be completed: cut the connection, so that nobody takes what was sent for a whole answer."""
-        log.warning(
-            "%s %s broke off: %s",
-            self._request.method,
-            self._request.path,
-            error,
-            extra={"fields": {"id": self._request.ctx.id}},
-        )
-        transport: Any = self._request.transport
-        if transport is not None:
-            transport.abort()
 
 
 # ---- listeners

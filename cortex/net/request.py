@@ -1,0 +1,79 @@
+"""The head of a request as a server reads it, without I/O.
+
+RFC 9112, strictly: what two readers could take for different requests is none (no blank before a colon, no folded line, no
+second length). Values are text as UTF-8 with surrogateescape, as everywhere in `net`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from cortex.net.errors import ProtocolError
+
+_HEAD = re.compile(
+    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n"
+    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)*)"
+)
+_LENGTH = re.compile(r"[0-9]{1,18}")
+
+
+class RequestHead:
+    """One request's head. Header names are lower-cased.
+
+    length     of the body in bytes; 0 where none is told
+    chunked    the body comes in chunks
+    keepalive  the client may send another request on this connection
+    expect     the value of `Expect`, where a body follows
+    """
+
+    __slots__ = ("chunked", "expect", "headers", "keepalive", "length", "method", "target", "version")
+
+    def __init__(self, head: bytes) -> None:
+        """`head` ends with the line break of its last field. Raises ProtocolError."""
+        if not (match := _HEAD.fullmatch(head)):
+            raise ProtocolError("this is no HTTP/1.1 request")
+        method, self.target, minor, fields = match.groups()
+        self.method: str = method.decode()
+        self.version = "1.1" if minor == b"1" else "1.0"
+        self.headers: list[tuple[str, str]] = []
+        self.keepalive = minor == b"1"
+        self.expect: str | None = None
+        self.length, self.chunked = 0, False
+        self._read(fields.decode("utf-8", "surrogateescape"))
+
+    def _read(self, fields: str) -> None:
+        lengths: list[str] = []
+        codings: list[str] = []
+        expect = None
+        for line in fields.split("\r\n")[:-1]:
+            name, _, value = line.partition(":")
+            name, value = field = name.lower(), value.strip(" \t")
+            self.headers.append(field)
+            if name == "content-length":
+                lengths.append(value)
+            elif name == "transfer-encoding":
+                codings.append(value.lower())
+            elif name == "connection":
+                self._connection(value.lower())
+            elif name == "expect":
+                expect = value.lower()
+        if lengths or codings:
+            self.expect = expect
+            self._frame(lengths, codings)
+
+    def _connection(self, value: str) -> None:
+        options = {option.strip() for option in value.split(",")}
+        if "close" in options:
+            self.keepalive = False
+        elif "keep-alive" in options:
+            self.keepalive = True
+
+    def _frame(self, lengths: list[str], codings: list[str]) -> None:
+        if len(lengths) + len(codings) > 1:
+            raise ProtocolError("one content-length or one transfer-encoding says where a body ends, not several")
+        if codings and codings[0] != "chunked":
+            raise ProtocolError("the only transfer-encoding of a request here is chunked")
+        if lengths and not _LENGTH.fullmatch(lengths[0]):
+            raise ProtocolError("the content-length is no number of bytes")
+        self.chunked = bool(codings)
+        self.length = int(lengths[0]) if lengths else 0

@@ -1,0 +1,133 @@
+"""Sanic's HTTP/1.1, with what every request pays for done in one step: its head, a body that came with it, its answer.
+
+Sanic stays the application, the router and the life of a connection, and its own code serves what is rare: a body that
+comes later or in chunks, time-outs, errors of which no handler knows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from sanic import Request
+from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, RequestCancelled
+from sanic.http.constants import Stage
+from sanic.http.http1 import Http
+from sanic.response import HTTPResponse
+from sanic.server.protocols.http_protocol import HttpProtocol
+
+from cortex.net.errors import ProtocolError
+from cortex.net.headers import response_head
+from cortex.net.request import RequestHead
+
+HEADER_LIMIT_BYTES = 32 * 1024  # agents send some KiB of what they are
+_END_OF_HEAD = b"\r\n\r\n"
+_BODILESS = frozenset({204, 304})
+
+
+class ParsedRequest(Request[Any, Any]):
+    """A request whose head was read here. Its path is decoded once."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, head: RequestHead, protocol: Any) -> None:
+        headers: Any = head.headers  # Sanic makes a Header of it, in any case
+        super().__init__(head.target, headers, head.version, head.method, protocol.transport, protocol.app)
+        self.path: str = self._parsed_url.path.decode()
+
+
+class Http1(Http):
+    """One connection's requests, one after the other."""
+
+    __slots__ = ()
+
+    async def http1_request_header(self) -> None:
+        """Read a head, and its body if that is here already."""
+        end = await self._end_of_head()
+        try:
+            head = RequestHead(bytes(self.recv_buffer[: end + 2]))
+        except ProtocolError as error:
+            raise BadRequest(str(error)) from error
+        self.keep_alive, self.head_only = head.keepalive, head.method == "HEAD"
+        self.request = ParsedRequest(head, self.protocol)
+        self.request.stream = self
+        self._begin_body(head, end + len(_END_OF_HEAD))
+        self.protocol.state["requests_count"] += 1
+
+    async def _end_of_head(self) -> int:
+        buffer: bytearray = self.recv_buffer
+        seen = 0
+        while (end := buffer.find(_END_OF_HEAD, seen)) < 0:
+            seen = max(0, len(buffer) - len(_END_OF_HEAD) + 1)
+            if seen >= HEADER_LIMIT_BYTES:
+                break
+            await self._receive_more()
+        if not 0 <= end < HEADER_LIMIT_BYTES:
+            raise PayloadTooLarge("Request header exceeds the size limit")
+        return end
+
+    def _begin_body(self, head: RequestHead, begins: int) -> None:
+        """Take a body that has come whole; leave any other to Sanic's reader."""
+        ends = begins + head.length
+        if not head.chunked and head.length <= self.request_max_size and ends <= len(self.recv_buffer):
+            self.request.body = bytes(self.recv_buffer[begins:ends])
+            del self.recv_buffer[:ends]
+            return
+        if head.expect not in (None, "100-continue"):
+            raise ExpectationFailed(f"Unknown Expect: {head.expect}")
+        self.expecting_continue = head.expect is not None
+        if head.chunked:
+            begins -= 2  # the reader begins with the line break before a chunk
+        self.request_body: Any = "chunked" if head.chunked else True
+        self.request_bytes = self.request_bytes_left = head.length
+        del self.recv_buffer[:begins]
+
+    # ---- answers
+
+    def begin(self, status: int, headers: Iterable[tuple[str, str]]) -> bytes:
+        """The head of an answer, to be sent by the caller, who also ends the answer: with `end`, or with `cut`."""
+        self.stage = Stage.RESPONSE
+        return response_head(status, headers, keepalive=self.keep_alive)
+
+    def end(self) -> None:
+        """The answer is whole."""
+        self.stage = Stage.IDLE
+
+    def cut(self) -> None:
+        """The answer cannot be completed: close the connection, so that nobody takes what was sent for a whole one."""
+        self.keep_alive, self.stage = False, Stage.FAILED
+        if self.protocol.transport is not None:
+            self.protocol.transport.abort()
+
+    async def answer(self, response: HTTPResponse) -> None:
+        """A whole answer in one write."""
+        headers, body = response.headers, response.body or b""
+        if has_body(response.status):
+            if response.content_type:
+                headers.setdefault("content-type", response.content_type)
+            headers["content-length"] = str(len(body))
+        head = self.begin(response.status, headers.items())
+        await self._send(head if self.head_only else head + body)
+        self.end()
+
+
+def has_body(status: int) -> bool:
+    """Whether an answer with this status has one, be it empty."""
+    return status not in _BODILESS
+
+
+class Protocol(HttpProtocol):
+    """Sanic's connection, with one of its signals less for each piece that is sent."""
+
+    __slots__ = ()
+    HTTP_CLASS = Http1
+
+    async def send(self, data: bytes) -> None:
+        """Wait while the client is slow, then write. Raises RequestCancelled, a CancelledError, when it has gone."""
+        if not self._can_write.is_set():
+            await self._can_write.wait()
+        if self.transport is None or self.transport.is_closing():
+            raise RequestCancelled
+        self.transport.write(data)
+        self._time = time.monotonic()

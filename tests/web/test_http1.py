@@ -1,0 +1,344 @@
+"""The server's side of HTTP/1.1, byte for byte: raw requests on a socket, and what is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+from helpers.waiting import until
+from sanic import Request
+from sanic.response import HTTPResponse
+
+from cortex import errors, web
+from cortex.config.listen import Listen
+
+Answer = tuple[int, dict[str, str], bytes]
+MAX_BODY = 100_000
+PIECES = [b"data: 1\n\n", b"data: 2\n\n"]
+
+
+async def _echo(request: Request) -> HTTPResponse:
+    return web.json({"method": request.method, "args": request.args, "body": request.body.decode("latin-1")})
+
+
+async def _stream(request: Request) -> HTTPResponse | None:
+    """`?length` tells the body's length, `?status` another status, `?broken` leaves its answer half done."""
+    sink = web.SanicSink(request)
+    headers = [("content-type", "text/event-stream"), ("x-request-id", "the upstream's")]
+    if length := request.args.get("length"):
+        headers.append(("content-length", length))
+    await sink.start(int(request.args.get("status", "200")), headers)
+    for piece in PIECES:
+        await sink.send(piece)
+    if "broken" not in request.args:
+        await sink.finish()
+    return None
+
+
+async def _refuse(_request: Request) -> HTTPResponse:
+    raise errors.unavailable("away", retry_after=1)
+
+
+class Client:
+    """A connection on which bytes are sent as they are, and answers read as a client reads them."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self._writer.write(piece)
+            await self._writer.drain()
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        line, *fields = (await self._reader.readuntil(b"\r\n\r\n")).decode().removesuffix("\r\n\r\n").split("\r\n")
+        return int(line.split(" ")[1]), dict(field.split(": ", 1) for field in fields)
+
+    async def answer(self, *, bodiless: bool = False) -> Answer:
+        status, headers = await self.head()
+        if bodiless:
+            return status, headers, b""
+        if headers.get("transfer-encoding") == "chunked":
+            return status, headers, await self._chunks()
+        if "content-length" in headers:
+            return status, headers, await self._reader.readexactly(int(headers["content-length"]))
+        return status, headers, await self._reader.read()
+
+    async def _chunks(self) -> bytes:
+        body = b""
+        while size := int(await self._reader.readuntil(b"\r\n"), 16):
+            body += await self._reader.readexactly(size)
+            assert await self._reader.readexactly(2) == b"\r\n"
+        assert await self._reader.readexactly(2) == b"\r\n"
+        return body
+
+    async def rest(self) -> bytes:
+        """What comes until the server closes."""
+        with contextlib.suppress(ConnectionResetError):
+            return await self._reader.read()
+        return b"reset"
+
+    def leave(self) -> None:
+        self._writer.close()
+
+
+@contextlib.asynccontextmanager
+async def _client() -> AsyncIterator[Client]:
+    app = web.new_app("test", max_body_bytes=MAX_BODY)
+    for method, path, handler in (
+        ("POST", "/echo", _echo),
+        ("GET", "/echo", _echo),
+        ("HEAD", "/echo", _echo),
+        ("POST", "/stream", _stream),
+        ("HEAD", "/stream", _stream),
+        ("POST", "/refuse", _refuse),
+    ):
+        web.route(app, method, path, handler)
+    async with web.listening(app, Listen("127.0.0.1", 0)) as bound:
+        client = Client(*await asyncio.open_connection("127.0.0.1", bound.port))
+        try:
+            yield client
+        finally:
+            client.leave()
+
+
+def _run(scenario: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
+    async def connected() -> None:
+        async with asyncio.timeout(10), _client() as client:
+            await scenario(client)
+
+    uvloop.run(connected())
+
+
+def _post(path: str, body: bytes, *fields: str, version: str = "1.1") -> bytes:
+    lines = [f"POST {path} HTTP/{version}", "host: x", f"content-length: {len(body)}", *fields]
+    return "\r\n".join([*lines, "\r\n"]).encode() + body
+
+
+def test_pipelined_requests_are_answered_in_order_on_one_connection():
+    """What comes behind a request waits for its turn, whole or cut anywhere."""
+
+    async def scenario(client: Client) -> None:
+        requests = b"".join(_post(f"/echo?n={n}", b"b%d" % n) for n in range(3)) + _post("/stream", b"")
+        await client.send(requests[:250], requests[250:])
+        for n in range(3):
+            status, headers, body = await client.answer()
+            assert (status, headers["connection"]) == (200, "keep-alive")
+            assert body == b'{"method":"POST","args":{"n":["%d"]},"body":"b%d"}' % (n, n)
+        assert (await client.answer())[2] == b"".join(PIECES)
+        await client.send(_post("/echo", b"after a stream"))
+        assert b"after a stream" in (await client.answer())[2]
+
+    _run(scenario)
+
+
+def test_a_request_that_comes_byte_by_byte_is_one():
+    """Neither head nor body has to come in one piece."""
+
+    async def scenario(client: Client) -> None:
+        for byte in _post("/echo", b"slow body"):
+            await client.send(bytes([byte]))
+            await asyncio.sleep(0)
+        assert b'"body":"slow body"' in (await client.answer())[2]
+
+    _run(scenario)
+
+
+def test_a_body_in_chunks_is_read():
+    """Also one that came together with its head, and with another request behind it."""
+
+    async def scenario(client: Client) -> None:
+        head = b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        await client.send(head + b"3\r\nabc\r\n5;x=y\r\ndefgh\r\n0\r\n\r\n" + _post("/echo", b"next"))
+        assert b'"body":"abcdefgh"' in (await client.answer())[2]
+        assert b'"body":"next"' in (await client.answer())[2]
+
+    _run(scenario)
+
+
+def test_a_client_that_expects_100_is_told_to_go_on():
+    """Before its body is read; and not where the body has come unasked."""
+
+    async def scenario(client: Client) -> None:
+        request = _post("/echo", b"body", "Expect: 100-continue")
+        await client.send(request[:-4])
+        assert await client.head() == (100, {})
+        await client.send(request[-4:])
+        assert b'"body":"body"' in (await client.answer())[2]
+        await client.send(request)
+        assert (await client.answer())[0] == 200
+
+    _run(scenario)
+
+
+def test_another_expectation_fails():
+    """417, in our envelope, and the connection ends: its body may come or not."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(_post("/echo", b"body", "Expect: a miracle")[:-4])
+        status, headers, body = await client.answer()
+        assert (status, headers["connection"]) == (417, "close")
+        assert b'"error"' in body
+        assert await client.rest() == b""
+
+    _run(scenario)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /echo HTTP/2.0\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nname : value\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nno colon\r\n\r\n",
+        _post("/echo", b"x", "content-length: 1"),
+        _post("/echo", b"x", "transfer-encoding: chunked"),
+        b"POST /echo HTTP/1.1\r\ncontent-length: many\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_no_request_gets_400_and_the_connection_ends(request_: bytes):
+    """In our envelope; nothing behind it is taken for a request."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(request_ + _post("/echo", b"smuggled"))
+        status, headers, body = await client.answer()
+        assert status == 400
+        assert headers["connection"] == "close"
+        assert b'"invalid_request_error"' in body
+        assert await client.rest() in (b"", b"reset")
+
+    _run(scenario)
+
+
+def test_a_head_beyond_the_limit_is_refused_before_its_end():
+    """431, as soon as there is too much of it."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(b"GET /echo HTTP/1.1\r\nx: " + b"a" * 40_000)
+        status, headers, body = await client.answer()
+        assert (status, headers["connection"]) == (431, "close")
+        assert b"headers_too_large" in body
+
+    _run(scenario)
+
+
+@pytest.mark.parametrize("with_head", [True, False])
+def test_a_body_beyond_the_limit_is_refused(*, with_head: bool):
+    """413, whether it was there with its head or is only announced."""
+
+    async def scenario(client: Client) -> None:
+        request = _post("/echo", b"a" * (MAX_BODY + 1))
+        await client.send(request if with_head else request[:200])
+        status, _, body = await client.answer()
+        assert status == 413
+        assert b"body_too_large" in body
+
+    _run(scenario)
+
+
+def test_a_body_of_the_size_of_the_limit_is_taken():
+    """Also where it is larger than what the server reads at once."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(_post("/echo", b"a" * MAX_BODY))
+        status, _, body = await client.answer()
+        assert (status, body.count(b"a") > MAX_BODY) == (200, True)
+
+    _run(scenario)
+
+
+def test_head_is_answered_without_a_body():
+    """With the length that GET would have; what is made in pieces is not sent either."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(b"HEAD /echo HTTP/1.1\r\nhost: x\r\n\r\n")
+        status, headers, _ = await client.answer(bodiless=True)
+        assert (status, int(headers["content-length"]) > 10) == (200, True)
+        await client.send(b"HEAD /stream HTTP/1.1\r\nhost: x\r\n\r\n")
+        status, headers, _ = await client.answer(bodiless=True)
+        assert (status, headers["content-type"]) == (200, "text/event-stream")
+        await client.send(_post("/stream?status=204", b""))
+        status, headers, _ = await client.answer(bodiless=True)
+        assert (status, "transfer-encoding" in headers) == (204, False)
+        await client.send(b"GET /echo HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert b'"method":"GET"' in (await client.answer())[2]
+
+    _run(scenario)
+
+
+def test_a_streams_end_is_told_as_the_client_understands_it():
+    """By its length, by chunks, and to HTTP/1.0 by the end of the connection."""
+
+    async def scenario(client: Client) -> None:
+        whole = b"".join(PIECES)
+        await client.send(_post(f"/stream?length={len(whole)}", b""))
+        status, headers, body = await client.answer()
+        assert (status, body, "transfer-encoding" in headers) == (200, whole, False)
+        assert headers["x-request-id"].startswith("req_")
+        await client.send(_post("/stream", b"", version="1.0") + _post("/echo", b"too late"))
+        status, headers, body = await client.answer()
+        assert (status, body, headers["connection"]) == (200, whole, "close")
+        assert "transfer-encoding" not in headers
+
+    _run(scenario)
+
+
+@pytest.mark.parametrize("query", ["length=1000", "length=3", "broken=1"])
+def test_an_answer_that_is_not_whole_is_cut(query: str):
+    """Shorter or longer than it said, or left by its handler: the client must not take it for whole, nor wait for ever."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(_post(f"/stream?{query}", b""))
+        said = await client.rest()
+        assert not said.endswith(b"0\r\n\r\n")
+
+    _run(scenario)
+
+
+def test_an_error_leaves_the_connection_usable():
+    """What a handler refuses is an answer like any other."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(_post("/refuse", b"{}") + _post("/nowhere", b"{}") + _post("/echo", b"x"))
+        answers = [await client.answer() for _ in range(3)]
+        assert [status for status, _, _ in answers] == [503, 404, 200]
+        assert answers[0][1]["retry-after"] == "1"
+
+    _run(scenario)
+
+
+def test_a_client_that_reads_slowly_holds_its_handler_back():
+    """Nothing is piled up for it: the handler waits, and goes on when the client reads."""
+    sent = 0
+
+    async def flood(request: Request) -> None:
+        nonlocal sent
+        sink = web.SanicSink(request)
+        await sink.start(200, [("content-type", "text/event-stream")])
+        for _ in range(1000):
+            await sink.send(bytes(65536))
+            sent += 65536
+        await sink.finish()
+
+    async def scenario() -> None:
+        app = web.new_app("test", max_body_bytes=MAX_BODY)
+        web.route(app, "POST", "/flood", flood)
+        async with asyncio.timeout(20), web.listening(app, Listen("127.0.0.1", 0)) as bound:
+            reader, writer = await asyncio.open_connection("127.0.0.1", bound.port, limit=1024)
+            writer.write(_post("/flood", b""))
+            await reader.readuntil(b"\r\n\r\n")
+            seen = -1
+            while sent != seen:
+                seen = sent
+                await asyncio.sleep(0.05)
+            assert 0 < sent < 1000 * 65536
+            writer.transport.abort()
+            await until(lambda: app.ctx.in_flight == 0)
+
+    uvloop.run(scenario())
