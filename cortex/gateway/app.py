@@ -104,8 +104,9 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         rooms = Rooms(fleet, loads, poller, router, evicted=metrics.evicted)
         lifecycle = Lifecycle(router, rooms, loads, poller, fleet.changed, tasks, live)
         ledger = await held.enter_async_context(ledger_of(config.entitlements))
+        charges = Charges(ledger, metrics)
         dispatcher = Dispatcher(
-            router.decide, fleet, clients, poller, breakers, lifecycle, pool, metrics, live, Charges(ledger, metrics)
+            router.decide, fleet, clients, poller, breakers, lifecycle, pool, metrics, live, charges
         )
 
         tokens = Tokens(router.decide, fleet, clients, live, pool)
@@ -126,7 +127,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             ("POST", "/v1/completions", inference.forward),
             ("POST", "/v1/embeddings", inference.forward),
             ("POST", "/v1/rerank", inference.forward),
-            *dialect_routes(dispatcher, tokens, names, models, lifecycle, fleet, live, store),
+            *dialect_routes(dispatcher, tokens, names, charges, models, lifecycle, fleet, live, store),
             ("GET", "/v1/models", models.list),
             ("GET", "/v1/models/<model_id:path>", models.retrieve),
             ("GET", "/", status.health),

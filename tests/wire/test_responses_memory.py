@@ -78,7 +78,7 @@ def test_items_are_named_by_their_ids():
     first = kept()
     said = first.response["output"][0]
     wishes = wishes_of(body([{"type": "item_reference", "id": said["id"]}, {"id": said["id"]}]), on=True)
-    assert (wishes.referenced, wishes.sources) == ({said["id"]}, {FIRST})
+    assert (wishes.referenced, wishes.sources) == (frozenset({said["id"]}), frozenset({FIRST}))
     reference = {"type": "item_reference", "id": said["id"]}
     own = {"role": "user", "content": "why?"}
     assert messages(body([reference, own]), items={said["id"]: said}) == [("assistant", "Paris"), ("user", "why?")]

@@ -9,6 +9,7 @@ from cortex.gateway.api.responses import ResponsesApi
 from cortex.gateway.api.tokens import TokensApi
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.keys.charges import Charges
 from cortex.gateway.live import Live
 from cortex.gateway.proxy.call import Names
 from cortex.gateway.proxy.dispatch import Dispatcher
@@ -21,6 +22,7 @@ def dialect_routes(
     dispatcher: Dispatcher,
     tokens: Tokens,
     names: Names,
+    charges: Charges,
     models: ModelsApi,
     lifecycle: Lifecycle,
     fleet: Fleet,
@@ -28,10 +30,10 @@ def dialect_routes(
     store: ResponseStore,
 ) -> tuple[tuple[str, str, Handler], ...]:
     """(method, path, handler)"""
-    messages = MessagesApi(dispatcher, tokens, names)
+    messages = MessagesApi(dispatcher, tokens, names, charges)
     responses = ResponsesApi(dispatcher, names, store)
-    reading = TokensApi(tokens, names)
-    ollama = OllamaApi(dispatcher, names, models, lifecycle, fleet, live)
+    reading = TokensApi(tokens, names, charges)
+    ollama = OllamaApi(dispatcher, names, charges, models, lifecycle, fleet, live)
     return (
         ("POST", "/v1/messages", messages.create),
         ("POST", "/v1/messages/count_tokens", messages.count),

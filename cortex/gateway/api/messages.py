@@ -15,6 +15,7 @@ from sanic.response import HTTPResponse
 from cortex import web
 from cortex.errors import CortexError
 from cortex.gateway.api.translated import CHAT_PATH, answered, call_of
+from cortex.gateway.keys.charges import Charges
 from cortex.gateway.proxy.call import Call, Names
 from cortex.gateway.proxy.dispatch import Dispatcher
 from cortex.gateway.proxy.sinks import Collector, ServerSentEvents, TranslatingSink
@@ -28,10 +29,11 @@ _PING = sse.event(b'{"type":"ping"}', "ping")
 
 
 class MessagesApi:
-    def __init__(self, dispatcher: Dispatcher, tokens: Tokens, names: Names) -> None:
+    def __init__(self, dispatcher: Dispatcher, tokens: Tokens, names: Names, charges: Charges) -> None:
         self._dispatcher = dispatcher
         self._tokens = tokens
         self._names = names
+        self._charges = charges
 
     async def create(self, request: Request) -> HTTPResponse | None:
         """A Message, or its events. Query, version and beta headers change nothing."""
@@ -50,7 +52,8 @@ class MessagesApi:
         body = web.json_object(request)
         call = call_of(request, COUNT_PATH, anthropic.count_to_chat(body), self._names)
         request.ctx.fields["model"] = call.model_id
-        count = await self._tokens.count(call)
+        async with self._charges.asking(call.principal):
+            count = await self._tokens.count(call)
         told: dict[str, Any] = {"input_tokens": count}
         if body.get("context_management"):  # nothing is edited here
             told["context_management"] = {"original_input_tokens": count}

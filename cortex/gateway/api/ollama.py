@@ -17,6 +17,7 @@ from cortex.gateway.api.models import ModelsApi
 from cortex.gateway.api.translated import answered, call_of
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.keys.charges import Charges
 from cortex.gateway.live import Live
 from cortex.gateway.proxy.call import Call, Names
 from cortex.gateway.proxy.dispatch import Dispatcher
@@ -33,10 +34,18 @@ _NDJSON = stream_headers([("content-type", "application/x-ndjson")])
 
 class OllamaApi:
     def __init__(
-        self, dispatcher: Dispatcher, names: Names, models: ModelsApi, lifecycle: Lifecycle, fleet: Fleet, live: Live
+        self,
+        dispatcher: Dispatcher,
+        names: Names,
+        charges: Charges,
+        models: ModelsApi,
+        lifecycle: Lifecycle,
+        fleet: Fleet,
+        live: Live,
     ) -> None:
         self._dispatcher = dispatcher
         self._names = names
+        self._charges = charges
         self._models = models
         self._lifecycle = lifecycle
         self._fleet = fleet
@@ -98,7 +107,8 @@ class OllamaApi:
         clock = ollama.Clock()
         call = call_of(request, asked.path, asked.body, self._names)
         if asked.empty:
-            return web.json(await self._only_loaded(request, asked, call, clock))
+            async with self._charges.asking(call.principal):
+                return web.json(await self._only_loaded(request, asked, call, clock))
         with self._staying(call, asked.keep_alive):
             if call.stream:
                 sink = TranslatingSink(web.SanicSink(request), _LineStream(asked, clock))

@@ -8,14 +8,16 @@ from sanic.response import HTTPResponse
 from cortex import web
 from cortex.gateway.api.inference import passed_on
 from cortex.gateway.api.translated import call_of
+from cortex.gateway.keys.charges import Charges
 from cortex.gateway.proxy.call import Names
 from cortex.gateway.proxy.journey import NeuronAnswer
 from cortex.gateway.proxy.tokens import Tokens
 
 
 class TokensApi:
-    def __init__(self, tokens: Tokens, names: Names) -> None:
+    def __init__(self, tokens: Tokens, names: Names, charges: Charges) -> None:
         self._tokens = tokens
+        self._charges = charges
         self._names = names
 
     async def forward(self, request: Request) -> HTTPResponse:
@@ -24,6 +26,7 @@ class TokensApi:
         call = call_of(request, request.path, body, self._names)
         request.ctx.fields["model"] = call.model_id
         try:
-            return web.json_bytes(await self._tokens.ask(request.path, call))
+            async with self._charges.asking(call.principal):
+                return web.json_bytes(await self._tokens.ask(request.path, call))
         except NeuronAnswer as answer:
             return passed_on(answer)

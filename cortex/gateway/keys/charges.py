@@ -2,6 +2,7 @@
 
 Charged is what was delivered: usage as the engine counted it, also when the client left; where a stream was cut before
 usage was told, its prompt as estimated and the tokens that were seen. What failed before its first token is free.
+A question about a vocabulary is a request like any other, and takes no tokens.
 """
 
 from __future__ import annotations
@@ -39,6 +40,15 @@ class Charges:
             self._metrics.spent(*name, prompt, completion)
             if reservation:
                 self._ledger.settle(reservation, prompt + completion)
+
+    @contextlib.asynccontextmanager
+    async def asking(self, principal: Principal | None) -> AsyncIterator[None]:
+        """Charge a question that no model answers (tokens of a text, a load): one request, no tokens. Raises as `charging`."""
+        if principal is None:
+            yield
+            return
+        async with self.charging(principal, None, lambda: None):
+            yield
 
 
 def spent(totals: Totals | None, estimate: Estimate) -> tuple[int, int]:

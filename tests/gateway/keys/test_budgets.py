@@ -125,6 +125,27 @@ def test_requests_a_minute_and_requests_at_once_are_limited(database: str):
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("path", ["/v1/messages/count_tokens", "/v1/chat/completions/input_tokens", "/api/generate"])
+def test_a_question_without_an_answer_is_a_request_and_takes_no_tokens(path: str, database: str, account: Look):
+    """Counting, and loading by an empty prompt: refused beyond the requests of a minute, not by a cap that is used up."""
+    body = {"model": "org/m"} | ({} if path == "/api/generate" else {"messages": [{"role": "user", "content": "hi"}]})
+
+    async def scenario():
+        keys: tuple[dict[str, Any], ...] = {"requests_per_minute": 2, "hard_cap": 0}, {"models": ["org/other"]}
+        async with FakeNeuron("beast", MODELS) as beast, keyed([beast], database, *keys) as client:
+            assert [(await client.post(path, json=body)).status_code for _ in range(3)] == [200, 200, 429]
+            counted = len(beast.counted)
+            assert counted == (0 if path == "/api/generate" else 2)
+            await until(lambda: account().open == 0)
+            assert (account().requests, account().used, account().held) == (2, 0, 0)
+            client.headers["x-api-key"] = "k1"
+            assert (await client.post(path, json=body)).status_code == 403
+            del client.headers["x-api-key"]
+            assert (await client.post(path, json=body)).status_code == 200
+
+    asyncio.run(scenario())
+
+
 def test_a_request_without_a_bound_gets_the_one_that_was_reserved(database: str):
     """Only for a key with a cap; everybody else's bytes pass as they came."""
 
