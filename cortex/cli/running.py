@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -18,7 +17,7 @@ from contextlib import AsyncExitStack
 
 import uvloop
 
-from cortex import footprint, systemd
+from cortex import footprint, pauses, systemd
 from cortex import log as logs
 from cortex.cli import roles
 from cortex.cli.outcome import Exit, Failure
@@ -29,9 +28,6 @@ from cortex.config.neuron import NeuronConfig
 from cortex.errors import CortexError
 from cortex.net.tls import TlsError
 
-# What a gateway knows of a large fleet is half a million objects, which live long and form no cycles: looking through all
-# of them as often as Python does by default stops everything for a third of a second each time.
-GC_THRESHOLDS = (5_000, 20, 1_000)
 log = logging.getLogger(__name__)
 
 
@@ -42,7 +38,7 @@ def run_role(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise Failure(f"CORTEX_LOG: {error}", Exit.usage) from error
     settings = roles.settings(args, os.environ)
-    gc.set_threshold(*GC_THRESHOLDS)
+    pauses.shorten()
     log.info("%s", roles.source(args.config))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -61,6 +57,7 @@ async def _serve(args: argparse.Namespace, settings: roles.Settings) -> None:
             parts = await _start(settings, stack)
             await stack.enter_async_context(reloading(args, os.environ, settings, parts))
             await stack.enter_async_context(systemd.ready())
+            pauses.settle()
             footprint.give_back()
             await stop.wait()
         except asyncio.CancelledError:
