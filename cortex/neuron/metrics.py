@@ -23,6 +23,9 @@ _PER_DEVICE = {
     "vram_free_mb": "Memory free, MiB",
     "utilization_pct": "Utilisation, percent",
     "temp_c": "Temperature, degrees Celsius",
+    "power_w": "Power drawn, watts",
+    "sm_clock_mhz": "Clock of the processors, MHz",
+    "ecc_errors": "Uncorrected memory errors since the driver was loaded",
 }
 
 
@@ -77,3 +80,14 @@ class Metrics(Collector):
                 if (value := getattr(device, name)) is not None:
                     gauge.add_metric([str(device.index)], value)
             yield gauge
+        answers = GaugeMetricFamily("neuron_device_answers", "1 while the GPU answers its driver", labels=["device"])
+        throttled = GaugeMetricFamily(
+            "neuron_device_throttled", "1 while something slows the GPU down", labels=["device", "reason"]
+        )
+        for device in self._loader.hardware.devices:
+            answers.add_metric([str(device.index)], device.problem is None)
+            for reason in device.throttled_by:
+                throttled.add_metric([str(device.index), reason], 1)
+        yield from (answers, throttled)
+        if (age_s := self._loader.hardware.nvidia_age_s) is not None and self._loader.hardware.devices:
+            yield GaugeMetricFamily("neuron_devices_age_seconds", "Age of these figures, seconds", value=age_s)

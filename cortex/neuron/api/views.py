@@ -9,11 +9,12 @@ from cortex.neuron.models.loading import Loader
 from cortex.neuron.models.registry import Registry
 from cortex.neuron.models.slot import Slot
 from cortex.neuron.models.source import LocalModel
+from cortex.neuron.sync.policy import Policy
 from cortex.version import version_info
 from cortex.wire.fleet import Activation, Discovery, Health, ModelEntry, ModelHealth, ModelStatus
 
 
-def discovery(loader: Loader) -> dict[str, Any]:
+def discovery(loader: Loader, policy: Policy) -> dict[str, Any]:
     facts, nvidia = loader.hardware.facts, loader.hardware.nvidia
     reason, age_s = loader.gpus_unavailable, loader.hardware.nvidia_age_s
     found = Discovery(
@@ -32,6 +33,8 @@ def discovery(loader: Loader) -> dict[str, Any]:
         memory_total_mb=loader.ledger.limit_mb or facts.memory_total_mb,
         numa_nodes=facts.numa_nodes,
         version=version_info()["package_version"],
+        offers_files=policy.offers,
+        accepts_files=policy.accepts,
     )
     # The first generation leaves the reason out where there is none, and shows the other absences as null.
     return found.model_dump(exclude=None if reason else {"cuda_unavailable_reason"})

@@ -1,6 +1,11 @@
-"""What this host has: read in a thread, so that a hung driver blocks nothing; a missing probe is None, not zero.
+"""What this host has: read in threads, so that a hung driver blocks nothing; a missing probe is None, not zero.
 
-nvidia.py  GPUs through NVML (the only importer of pynvml)
-host.py    memory, processor, disk, operating system; cgroup limits count
-watch.py   the last reading of all of it, refreshed every few seconds
+nvidia.py          GPUs through NVML, across driver reloads and lost cards
+nvidia_figures.py  what NVML says of one GPU
+others.py          GPUs of other makers: seen and named
+support.py         what this build's engines need of processor and GPUs; pure
+host.py            memory, processor, NUMA, disk, operating system
+cgroup.py          what the process's control groups leave of them
+probe.py           a reading in a thread, one at a time
+watch.py           the last reading of all of it, refreshed every few seconds
 """

@@ -1,4 +1,4 @@
-"""Memory, processor and operating system, as far as this process may use them (cgroup v2 and v1 limits count)."""
+"""Memory, processor and operating system, as far as this process may use them (limits of its control groups count)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from cortex.neuron.hardware import support
+from cortex.neuron.hardware import cgroup, support
 
 MIB = 1024 * 1024
-_CGROUP = Path("/sys/fs/cgroup")
+_NODES = Path("/sys/devices/system/node")
 _PROC = Path("/proc")
 
 
@@ -28,6 +28,7 @@ class HostFacts:
     cpu_model: str | None
     cpu_cores: int
     memory_total_mb: int | None
+    numa_nodes: int | None = None
     cpu_unsupported_reason: str | None = None
 
 
@@ -40,6 +41,7 @@ def read_facts() -> HostFacts:
         cpu_model=_cpu_model(),
         cpu_cores=usable_cores(),
         memory_total_mb=memory_total_mb(),
+        numa_nodes=numa_nodes(),
         cpu_unsupported_reason=support.cpu_reason(_text(_PROC / "cpuinfo") or ""),
     )
 
@@ -57,41 +59,23 @@ def usable_cores() -> int:
     siblings = {
         _text(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")) or str(cpu) for cpu in allowed
     }
-    return max(1, min(len(siblings), _quota_cores() or len(siblings)))
-
-
-def _quota_cores() -> int | None:
-    quota, _, period = (_text(_CGROUP / "cpu.max") or "").partition(" ")
-    return max(1, int(quota) // int(period)) if quota.isdigit() and period.isdigit() else None
+    return max(1, min(len(siblings), cgroup.read_limits().cores or len(siblings)))
 
 
 def memory_total_mb() -> int | None:
-    total, limit = _meminfo("MemTotal"), _cgroup_limit_mb()
+    total, limit = _meminfo("MemTotal"), cgroup.read_limits().memory_mb
     return min(total, limit) if total and limit else total or limit
 
 
 def memory_free_mb() -> int | None:
     """What a new process could take: available memory of the host, or what is left of the cgroup if that is less."""
-    available, limit, used = _meminfo("MemAvailable"), _cgroup_limit_mb(), _cgroup_used_mb()
-    left = limit - used if limit and used is not None else None
+    available, left = _meminfo("MemAvailable"), cgroup.read_limits().memory_left_mb
     return min(available, left) if available is not None and left is not None else available
 
 
-def _cgroup_limit_mb() -> int | None:
-    for file in (_CGROUP / "memory.max", _CGROUP / "memory/memory.limit_in_bytes"):
-        text = _text(file)
-        if text and text.isdigit() and int(text) < 1 << 50:  # v1 writes an enormous number for "no limit"
-            return int(text) // MIB
-    return None
-
-
-def _cgroup_used_mb() -> int | None:
-    """Used memory without the page cache, which the kernel gives back when it is needed."""
-    used = _text(_CGROUP / "memory.current")
-    cached = next(
-        (int(line.split()[1]) for line in _lines(_CGROUP / "memory.stat") if line.startswith("inactive_file ")), 0
-    )
-    return max(0, int(used) - cached) // MIB if used and used.isdigit() else None
+def numa_nodes() -> int | None:
+    """Banks of memory, each near to some of the cores; None: the kernel does not tell."""
+    return len(list(_NODES.glob("node[0-9]*"))) or None
 
 
 def _meminfo(key: str) -> int | None:

@@ -1,4 +1,4 @@
-"""GPUs through NVML. The only importer of pynvml; every call may fail by itself, and then its figure is None.
+"""The GPUs of this host through NVML: one session with the driver, opened anew whenever something is missing from it.
 
 Nothing here may run on the event loop: a hung driver hangs the call.
 """
@@ -6,114 +6,152 @@ Nothing here may run on the event loop: a hung driver hangs the call.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pynvml
 
+from cortex.neuron.hardware import nvidia_figures as figures
+from cortex.neuron.hardware.nvidia_figures import Gpu
 from cortex.wire.fleet import Device, DeviceHealth
 
-MIB = 1024 * 1024
+_NOTHING_HERE = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+_REASONS = {
+    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: "the NVIDIA driver that runs and its library on disk are of different versions, "
+    "as after an update: reboot this host, or reload the driver's modules and restart this neuron",
+    pynvml.NVML_ERROR_NO_PERMISSION: "this user may not open the GPUs: give it read and write access to /dev/nvidia*",
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver was unloaded",
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "the NVIDIA driver's library is gone",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class NvidiaFacts:
-    """What the driver says once. `unavailable_reason` is None on a host that has GPUs for this build or none at all."""
+class NvidiaReading:
+    """One look at all GPUs. A CPU host's is empty, without a reason.
+
+    devices             what was seen at any time since the start, by index; `health` says which of them are there
+    mb_by_process       GPU memory of each process, MiB, all devices together; empty where the driver does not tell
+    unavailable_reason  why none of them can be used
+    """
 
     devices: tuple[Device, ...] = ()
+    health: tuple[DeviceHealth, ...] = ()
+    mb_by_process: Mapping[int, int] = field(default_factory=dict)
     driver_version: str | None = None
     cuda_version: str | None = None
     unavailable_reason: str | None = None
 
 
 class Nvidia:
-    """NVML, opened once. `open()` gives None on hosts without the library: those are CPU hosts."""
+    """A device keeps its index for the life of this object, by its UUID, whatever the driver counts after a reload."""
 
     def __init__(self) -> None:
-        self.reason: str | None = None
-        self._open = False
+        self._is_open = False
+        self._known: dict[int, Device] = {}
 
-    def read_facts(self) -> NvidiaFacts:
-        if not self._ensure_open():
-            return NvidiaFacts(unavailable_reason=self.reason)
-        devices = tuple(_device(index, handle) for index, handle in self._handles())
-        return NvidiaFacts(devices, _text(pynvml.nvmlSystemGetDriverVersion), _cuda_version(), None)
-
-    def read_health(self) -> tuple[DeviceHealth, ...]:
-        return tuple(_health(index, handle) for index, handle in self._handles()) if self._ensure_open() else ()
-
-    def read_processes(self) -> dict[int, int]:
-        """MiB of GPU memory by process id, all devices together. Empty where the driver does not tell (in some containers)."""
-        held: dict[int, int] = {}
-        for _, handle in self._handles() if self._ensure_open() else ():
-            for process in _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ():
-                if process.usedGpuMemory is not None:
-                    held[process.pid] = held.get(process.pid, 0) + process.usedGpuMemory // MIB
-        return held
-
-    def _ensure_open(self) -> bool:
-        if not self._open:
-            try:
-                pynvml.nvmlInit()
-            except pynvml.NVMLError as error:
-                absent = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
-                self.reason = None if error.value in absent else f"NVML: {error}"
-                return False
-            self._open = True
-        return True
-
-    def _handles(self) -> list[tuple[int, Any]]:
-        handles = []
-        with contextlib.suppress(pynvml.NVMLError):
-            for index in range(pynvml.nvmlDeviceGetCount()):
-                with contextlib.suppress(pynvml.NVMLError):  # one lost GPU does not hide the others
-                    handles.append((index, pynvml.nvmlDeviceGetHandleByIndex(index)))
-        return handles
+    def read(self) -> NvidiaReading:
+        was_open = self._is_open
+        try:
+            reading = self._read()
+        except pynvml.NVMLError as error:
+            self.close()
+            return self.read() if was_open else self._without_driver(error)
+        if any(device.problem for device in reading.health):
+            self.close()  # a new session may find what is missing
+            return self.read() if was_open else reading
+        return reading
 
     def close(self) -> None:
-        if self._open:
-            self._open = False
+        if self._is_open:
+            self._is_open = False
             with contextlib.suppress(pynvml.NVMLError):
                 pynvml.nvmlShutdown()
 
+    def _read(self) -> NvidiaReading:
+        if not self._is_open:
+            pynvml.nvmlInit()
+            self._is_open = True
+        troubles: list[str] = []
+        gpus = [self._remembered(gpu) for gpu in _enumerate(troubles)]
+        self._forget_instances({gpu.device.index for gpu in gpus})
+        missing = troubles[-1] if troubles else "not found"
+        health = {index: DeviceHealth(index=index, problem=missing) for index in self._known}
+        held: dict[int, int] = {}
+        for gpu in gpus:
+            try:
+                health[gpu.device.index] = figures.health(gpu)
+                for pid, mb in figures.processes(gpu).items():
+                    held[pid] = held.get(pid, 0) + mb
+            except pynvml.NVMLError as error:
+                health[gpu.device.index] = DeviceHealth(index=gpu.device.index, problem=str(error))
+        return NvidiaReading(
+            devices=self._devices,
+            health=tuple(health[index] for index in sorted(health)),
+            mb_by_process=held,
+            driver_version=figures.text(pynvml.nvmlSystemGetDriverVersion),
+            cuda_version=_cuda_version(),
+        )
 
-def _ask(call: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return call(*arguments)
-    except pynvml.NVMLError:
-        return None
+    def _without_driver(self, error: pynvml.NVMLError) -> NvidiaReading:
+        if error.value in _NOTHING_HERE and not self._known:
+            return NvidiaReading()
+        return NvidiaReading(
+            devices=self._devices,
+            health=tuple(DeviceHealth(index=index, problem=str(error)) for index in sorted(self._known)),
+            unavailable_reason=_REASONS.get(error.value, f"NVML: {error}"),
+        )
+
+    @property
+    def _devices(self) -> tuple[Device, ...]:
+        return tuple(self._known[index] for index in sorted(self._known))
+
+    def _remembered(self, gpu: Gpu) -> Gpu:
+        """The same device with the index that it always had here."""
+        index = next((i for i, known in self._known.items() if known.uuid == gpu.device.uuid), None)
+        if index is None:
+            index = next(i for i in itertools.count(gpu.device.index) if i not in self._known)
+        device = gpu.device.model_copy(update={"index": index})
+        self._known[index] = device
+        return dataclasses.replace(gpu, device=device)
+
+    def _forget_instances(self, here: set[int]) -> None:
+        """Instances come and go as their card is partitioned; a card that is missing is missed."""
+        for index in [i for i, device in self._known.items() if device.part_of and i not in here]:
+            del self._known[index]
 
 
-def _text(call: Callable[..., Any], *arguments: Any) -> str | None:
-    answer = _ask(call, *arguments)
-    return answer.decode() if isinstance(answer, bytes) else answer
+def _enumerate(troubles: list[str]) -> Iterator[Gpu]:
+    """Every device as the driver counts them; a card that does not even open hides no other, and keeps its number free."""
+    index = 0
+    for number in range(pynvml.nvmlDeviceGetCount()):
+        try:
+            card = pynvml.nvmlDeviceGetHandleByIndex(number)
+            gpus = [
+                Gpu(figures.constants(index + place, handle, card), handle, card)
+                for place, handle in enumerate(_instances(card) if _is_partitioned(card) else [card])
+            ]
+        except pynvml.NVMLError as error:
+            troubles.append(str(error))
+            gpus = []
+        yield from gpus
+        index += max(1, len(gpus))
+
+
+def _is_partitioned(card: Any) -> bool:
+    """A card in MIG mode cannot be used as a whole; without instances it cannot be used at all."""
+    mode = figures.ask(pynvml.nvmlDeviceGetMigMode, card)
+    return bool(mode and mode[0] == pynvml.NVML_DEVICE_MIG_ENABLE)
+
+
+def _instances(card: Any) -> Iterator[Any]:
+    for number in range(figures.ask(pynvml.nvmlDeviceGetMaxMigDeviceCount, card) or 0):
+        if (handle := figures.ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, card, number)) is not None:
+            yield handle
 
 
 def _cuda_version() -> str | None:
-    number = _ask(pynvml.nvmlSystemGetCudaDriverVersion)
+    number = figures.ask(pynvml.nvmlSystemGetCudaDriverVersion)
     return f"{number // 1000}.{number % 1000 // 10}" if number else None
-
-
-def _device(index: int, handle: Any) -> Device:
-    memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
-    capability = _ask(pynvml.nvmlDeviceGetCudaComputeCapability, handle)
-    return Device(
-        index=index,
-        name=_text(pynvml.nvmlDeviceGetName, handle) or "unknown",
-        vram_total_mb=memory.total // MIB if memory else None,
-        compute_capability=f"{capability[0]}.{capability[1]}" if capability else None,
-        uuid=_text(pynvml.nvmlDeviceGetUUID, handle),
-    )
-
-
-def _health(index: int, handle: Any) -> DeviceHealth:
-    memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
-    load = _ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
-    return DeviceHealth(
-        index=index,
-        vram_used_mb=memory.used // MIB if memory else None,
-        vram_free_mb=memory.free // MIB if memory else None,
-        utilization_pct=load.gpu if load else None,
-        temp_c=_ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
-    )

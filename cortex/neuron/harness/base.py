@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 from cortex.errors import CortexError
 from cortex.neuron.engine.spec import EngineSpec, Mode
 from cortex.neuron.gguf import Header
-from cortex.wire.fleet import LoadSettings
+from cortex.wire.fleet import Device, LoadSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,10 @@ class HostShare:
     """What of this host the engine may use.
 
     cores            physical cores that this process may use
-    devices          GPU indices as NVML counts them; empty: the processor
+    devices          GPU indices as the neuron counts them; empty: the processor
+    uuids            of these devices, for CUDA, which may count otherwise; empty: not all are known
+    shares           which part of the model each of them takes, together 1
+    freest           the position in `devices` of the one with the most free memory
     memory_free_mb   host memory, MiB; None: not told
     fitting_context  tokens whose KV cache still fits beside the weights; None: not known
     max_in_flight    requests that are let through at once; None: as many as there are slots
@@ -34,6 +38,9 @@ class HostShare:
 
     cores: int
     devices: tuple[int, ...] = ()
+    uuids: tuple[str, ...] = ()
+    shares: tuple[float, ...] = ()
+    freest: int = 0
     memory_free_mb: int | None = None
     fitting_context: int | None = None
     max_in_flight: int | None = None
@@ -72,15 +79,26 @@ class Prepared:
 
 
 class Harness(Protocol):
-    """The adapter to one inference library."""
+    """The adapter to one inference library.
+
+    processor_only  its engines compute on the processor, whatever GPUs the host has
+    problem         why it can start no engine at all, as a sentence; None: nothing speaks against it
+    """
 
     name: str
+    processor_only: bool
+
+    @property
+    def problem(self) -> str | None: ...
 
     def version(self) -> str | None:
         """The library's version; None when this installation does not have it."""
 
     def cannot_serve(self, header: Header) -> str | None:
         """Why this harness cannot serve such a file, as a sentence; None when nothing speaks against it."""
+
+    def cannot_use(self, devices: Sequence[Device]) -> str | None:
+        """Why its engines cannot compute on these GPUs, as a sentence; None when they can."""
 
     def mode(self, header: Header, settings: LoadSettings) -> Mode:
         """What the model is for: what was asked, else what its header says."""

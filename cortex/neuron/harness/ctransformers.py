@@ -6,7 +6,7 @@ Its engine is ours (`ctransformers_engine`), speaks OpenAI's words itself, and i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from cortex.neuron.harness import requests as rules
 from cortex.neuron.harness import settings as defaults
 from cortex.neuron.harness import unsupported
 from cortex.neuron.harness.base import HostShare, ModelFiles, Prepared
-from cortex.wire.fleet import LoadSettings
+from cortex.wire.fleet import Device, LoadSettings
 
 MAX_ANSWERS = 16  # one after the other
 LEAST_CONTEXT = 64  # tokens; with less room in the library's buffers a model is of no use
@@ -34,6 +34,8 @@ class CTransformers:
     """Models of 2023, through the C library of ctransformers in an engine process. The neuron itself never loads it."""
 
     name = "ctransformers"
+    processor_only = True
+    problem: str | None = None
 
     def version(self) -> str | None:
         try:
@@ -52,6 +54,9 @@ class CTransformers:
         if header.tokenizer_model != "llama":
             return f"its llama has a SentencePiece vocabulary, and this file a '{header.tokenizer_model}' one"
         return None
+
+    def cannot_use(self, devices: Sequence[Device]) -> str | None:
+        return "its engines compute on the processor" if devices else None
 
     def mode(self, header: Header, settings: LoadSettings) -> Mode:  # noqa: ARG002  all of its models generate
         if settings.mode not in (None, "chat"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,19 +12,22 @@ from cortex import errors
 from cortex.errors import CortexError
 from cortex.neuron.engine.spec import EngineSpec, Mode
 from cortex.neuron.gguf import Header
+from cortex.neuron.hardware import support
 from cortex.neuron.harness import generation, unsupported
 from cortex.neuron.harness import llamacpp_errors as said
 from cortex.neuron.harness import requests as rules
 from cortex.neuron.harness import settings as defaults
 from cortex.neuron.harness.answers.events import Fail
 from cortex.neuron.harness.base import HostShare, ModelFiles, Prepared
-from cortex.wire.fleet import LoadSettings
+from cortex.wire.fleet import Device, LoadSettings
 
 
 class LlamaCpp:
     """GGUF models, through xllamacpp in an engine process. The neuron itself never imports that library."""
 
     name = "llamacpp"
+    processor_only = False
+    problem: str | None = None
 
     def version(self) -> str | None:
         try:
@@ -44,6 +47,9 @@ class LlamaCpp:
         if header.split and header.split.number:
             return f"it is part {header.split.number + 1} of {header.split.count}; load the first part"
         return None if header.tensor_count else "it has no weights (a vocabulary alone)"
+
+    def cannot_use(self, devices: Sequence[Device]) -> str | None:
+        return support.cuda_reason(devices, support.engine_flavour())
 
     def mode(self, header: Header, settings: LoadSettings) -> Mode:
         return defaults.mode_of(header, settings)

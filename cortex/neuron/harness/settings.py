@@ -64,8 +64,8 @@ def resolve(
         flash_attention=settings.flash_attention or "auto",
         pooling=_pooling(mode, header, settings),
         chat_template=settings.chat_template,
-        split_mode=settings.split_mode,
-        tensor_split=settings.tensor_split,
+        split_mode=_split_mode(settings, host),
+        tensor_split=tuple(round(share, 4) for share in host.shares) if len(host.devices) > 1 else None,
         main_gpu=_main_gpu(settings, host),
         env=_environment(layers, host),
     )
@@ -121,9 +121,16 @@ def _gpu_layers(settings: LoadSettings, host: HostShare) -> int:
     return -1 if settings.gpu_layers is None else settings.gpu_layers
 
 
+def _split_mode(settings: LoadSettings, host: HostShare) -> str | None:
+    """layer: whole layers one after the other, little traffic between cards; row: all cards at once, for fast links."""
+    return (settings.split_mode or "layer") if len(host.devices) > 1 else None
+
+
 def _main_gpu(settings: LoadSettings, host: HostShare) -> int | None:
-    """The engine counts the devices that it sees, the operator those of the host."""
-    if settings.main_gpu is None or not host.devices:
+    """The engine counts the devices that it sees, the operator those of the host. It has what is not split, so room counts."""
+    if settings.main_gpu is None:
+        return host.freest if len(host.devices) > 1 else None
+    if not host.devices:
         return None
     if settings.main_gpu not in host.devices:
         raise errors.invalid_request(
@@ -134,8 +141,8 @@ def _main_gpu(settings: LoadSettings, host: HostShare) -> int | None:
 
 
 def _environment(layers: int, host: HostShare) -> Mapping[str, str]:
-    """CUDA counts the fastest first unless told to count as NVML does. Without GPU layers no device may even be opened."""
-    visible = ",".join(map(str, host.devices)) if layers else ""
+    """CUDA is told UUIDs: it may count otherwise than NVML, and no more after a card was lost. Without GPU layers no device may even be opened."""
+    visible = ",".join(host.uuids or map(str, host.devices)) if layers else ""
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible}
 
 

@@ -5,20 +5,26 @@ Without GPUs, host memory is the device. Figures in MiB; what the host does not 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from cortex.neuron.hardware.watch import HardwareWatch
 from cortex.neuron.models.fit import Memory, Resident
+from cortex.neuron.models.placing import Room
 
 
 @dataclass(slots=True, eq=False)
 class Promise:
-    """Memory of one model. While it loads, `needed_mb` counts; once its engine runs, what it really holds (`measured`)."""
+    """Memory of one model. While it loads, `needed_mb` counts; once its engine runs, what it really holds (`measured`).
+
+    shares   which part of it each of `devices` takes; none: equal ones
+    """
 
     model_id: str
     needed_mb: int
     devices: tuple[int, ...]
+    shares: tuple[float, ...] = ()
     measured: Callable[[], int | None] | None = None
 
     @property
@@ -30,6 +36,13 @@ class Promise:
         """Promised, and not yet visible in what the host says is free."""
         return 0 if self.measured else self.needed_mb
 
+    def pending_on(self, device: int) -> int:
+        """The part of it that is promised of one GPU."""
+        if device not in self.devices:
+            return 0
+        parts = self.shares or (1 / len(self.devices),) * len(self.devices)
+        return math.ceil(self.pending_mb * parts[self.devices.index(device)])
+
 
 class Ledger:
     """The promises of one neuron. Its only writer is the loader."""
@@ -39,8 +52,10 @@ class Ledger:
         self._promises: list[Promise] = []
         self.limit_mb = limit_mb  # what the operator lets models take of a host without GPUs
 
-    def promise(self, model_id: str, needed_mb: int, devices: tuple[int, ...]) -> Promise:
-        promise = Promise(model_id, needed_mb, devices)
+    def promise(
+        self, model_id: str, needed_mb: int, devices: tuple[int, ...], shares: tuple[float, ...] = ()
+    ) -> Promise:
+        promise = Promise(model_id, needed_mb, devices, shares)
         self._promises.append(promise)
         return promise
 
@@ -62,8 +77,26 @@ class Ledger:
         known = [mb for mb in each if mb is not None]
         return Memory(sum(known) if len(known) == len(each) else None, each, residents)
 
-    def per_device(self) -> tuple[int | None, ...]:
-        return tuple(self._device_free_mb(device.index) for device in self._hardware.nvidia.devices)
+    def gpus(self) -> tuple[Room, ...]:
+        """The GPUs of this host, with what a load could take of each."""
+        problems = {device.index: device.problem for device in self._hardware.devices}
+        return tuple(
+            Room(
+                index=device.index,
+                free_mb=self._device_free_mb(device.index),
+                uuid=device.uuid,
+                problem=problems.get(device.index),
+                is_part=device.part_of is not None,
+            )
+            for device in self._hardware.nvidia.devices
+        )
+
+    def used_mb(self, devices: tuple[int, ...]) -> int | None:
+        """What is in use on these GPUs, by whomever; None where the driver does not tell, or while a load is about to change it."""
+        if any(set(promise.devices) & set(devices) for promise in self._promises if not promise.measured):
+            return None
+        used = [device.vram_used_mb for device in self._hardware.devices if device.index in devices]
+        return sum(mb for mb in used if mb is not None) if used and None not in used else None
 
     def _host_free_mb(self) -> int | None:
         here = [promise for promise in self._promises if not promise.devices]
@@ -79,6 +112,4 @@ class Ledger:
         free = next((device.vram_free_mb for device in self._hardware.devices if device.index == index), None)
         if free is None:
             return None
-        return free - sum(
-            promise.pending_mb // len(promise.devices) for promise in self._promises if index in promise.devices
-        )
+        return free - sum(promise.pending_on(index) for promise in self._promises)

@@ -11,7 +11,6 @@ import itertools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from cortex import errors
@@ -24,12 +23,13 @@ from cortex.neuron.hardware.watch import HardwareWatch
 from cortex.neuron.harness import choice
 from cortex.neuron.harness.base import Harness, HostShare, ModelFiles
 from cortex.neuron.harness.settings import DEFAULT_SLOTS, PROMPT_CACHE_MAX_MB, PROMPT_CACHE_SHARE
-from cortex.neuron.models.estimate import estimate_memory, fit_context, kv_bytes_per_token
-from cortex.neuron.models.fit import DeviceChoice, Memory, choose_devices, refusal
+from cortex.neuron.models.estimate import GPU_CONTEXT_BYTES, MIB, estimate_memory, fit_context, kv_bytes_per_token
+from cortex.neuron.models.fit import Memory, refusal
 from cortex.neuron.models.jobs import JobRecord
 from cortex.neuron.models.ledger import Ledger, Promise
 from cortex.neuron.models.library import Library
 from cortex.neuron.models.measured import MeasuredMemory, file_key, key_of
+from cortex.neuron.models.placing import DeviceChoice, choose_devices, shares
 from cortex.neuron.models.source import Hub, LocalModel, NeedsFetch, resolve
 from cortex.wire.fleet import JobStage, LoadRequest, ModelStatus
 
@@ -92,15 +92,17 @@ class Loader:
         model = await self._find(request, job, enter)  # ① the file
         harness = choice.choose(request.harness, model.header, self.harnesses)  # ② who serves it
         await self.hardware.refresh()
-        devices = self._choose_devices(request, job)  # ③ where
-        self._check_host(devices)
+        self._check_host(request, harness)
+        devices = self._choose_devices(request, harness, job)  # ③ where
         memory = self.ledger.free(devices)
-        spec = self._spec(request, model, harness, devices, memory)  # ④ with which settings
+        parts = shares(request.tensor_split, memory.per_device_mb, split_mode=request.split_mode) if devices else ()
+        spec = self._spec(request, model, harness, devices, memory, parts)  # ④ with which settings
         key = key_of(model, spec, devices=len(devices), build=harness.version())
-        needed_mb = self._measured.get(key) or _needed_mb(model, spec)
-        if no := refusal(request.model_id, needed_mb, memory):  # ⑤ whether it fits
+        needed_mb = self._measured.get(key) or _needed_mb(model, spec, len(devices))
+        if no := refusal(request.model_id, needed_mb, memory, parts, devices):  # ⑤ whether it fits
             raise no
-        promise = self.ledger.promise(request.model_id, needed_mb, devices)
+        before_mb = self.ledger.used_mb(devices)
+        promise = self.ledger.promise(request.model_id, needed_mb, devices, parts)
         try:
             job.update(stage=JobStage.loading, bytes_done=None, bytes_total=None, eta_seconds=None)
             enter(ModelStatus.loading)
@@ -108,8 +110,7 @@ class Loader:
         except BaseException:
             self.ledger.release(promise)
             raise
-        # From now on its memory is seen, and no longer promised.
-        promise.measured = partial(self._gpu_mb, engine.pid) if devices else engine.memory_mb
+        promise.measured = await self._measure(engine, devices, before_mb) if devices else engine.memory_mb
         if devices and not _uses_gpu(engine):
             job.note(f"this build of {harness.name} knows no GPU: the model runs on the processor")
         capabilities = harness.capabilities(model.header, spec.mode, vision=spec.mmproj is not None)
@@ -124,8 +125,32 @@ class Loader:
         if held_mb is not None:
             await asyncio.to_thread(self._measured.put, loaded.memory_key, held_mb)
 
-    def _gpu_mb(self, pid: int) -> int | None:
-        return self.hardware.gpu_mb_by_process.get(pid)
+    @property
+    def gpus_unavailable(self) -> str | None:
+        """Why no model can be put on this host's GPUs; None: one can, or there are none."""
+        devices = self.hardware.nvidia.devices
+        if reason := self.hardware.unavailable_reason:
+            return reason
+        reasons = [each.cannot_use(devices) for each in self.harnesses.values() if not each.processor_only]
+        return reasons[0] if devices and reasons and None not in reasons else None
+
+    async def _measure(
+        self, engine: EngineProcess, devices: tuple[int, ...], before_mb: int | None
+    ) -> Callable[[], int | None]:
+        """How to see what an engine holds of GPUs: by process, or where the driver does not tell that by what its load took of them.
+
+        The driver is asked once more: from now on its figures count, and no promise.
+        """
+        try:
+            await self.hardware.refresh()
+        except BaseException:
+            await engine.stop()
+            raise
+        after_mb = self.ledger.used_mb(devices)
+        took_mb = (
+            after_mb - before_mb if after_mb is not None and before_mb is not None and after_mb > before_mb else None
+        )
+        return lambda: self.hardware.gpu_mb_by_process.get(engine.pid, took_mb)
 
     # ---- ①
 
@@ -150,34 +175,52 @@ class Loader:
 
     # ---- ③ to ⑤
 
-    def _choose_devices(self, request: LoadRequest, job: JobRecord) -> tuple[int, ...]:
+    def _check_host(self, request: LoadRequest, harness: Harness) -> None:
+        """Its engines must be able to run here: no SIGILL, and no processor that stands in silently for a GPU."""
+        if reason := self.hardware.facts.cpu_unsupported_reason:
+            raise errors.invalid_request(reason, code="cpu_unsupported", status=422)
+        if reason := harness.problem:
+            raise errors.invalid_request(reason, code="harness_unusable", status=422)
+        if request.gpu_layers == 0 or harness.processor_only:
+            return
+        otherwise = "with gpu_layers = 0 the model runs on the processor"
+        if reason := self.hardware.unavailable_reason:
+            raise errors.unavailable(f"{reason}; {otherwise}", code="cuda_unavailable", retry_after=30)
+        if reason := harness.cannot_use(self.hardware.nvidia.devices):
+            raise errors.invalid_request(f"{reason}; {otherwise}", code="cuda_unavailable", status=422)
+
+    def _choose_devices(self, request: LoadRequest, harness: Harness, job: JobRecord) -> tuple[int, ...]:
         chosen: DeviceChoice = choose_devices(
             request.devices,
             required=request.devices_required,
             tensor_parallel=request.tensor_parallel,
-            free_mb=self.ledger.per_device(),
+            gpus=self.ledger.gpus(),
             gpu_layers=request.gpu_layers,
+            processor_only=harness.name if harness.processor_only else None,
         )
         for note in chosen.notes:
             job.note(note)
         return chosen.devices
 
-    def _check_host(self, devices: tuple[int, ...]) -> None:
-        """An engine of this build must be able to run here: no SIGILL, and no processor that stands in silently for a GPU."""
-        if reason := self.hardware.facts.cpu_unsupported_reason:
-            raise errors.invalid_request(reason, code="cpu_unsupported", status=422)
-        if devices and (reason := self.hardware.nvidia.unavailable_reason):
-            raise errors.invalid_request(
-                f"{reason}; with gpu_layers = 0 the model runs on the processor", code="cuda_unavailable", status=422
-            )
-
     def _spec(
-        self, request: LoadRequest, model: LocalModel, harness: Harness, devices: tuple[int, ...], memory: Memory
+        self,
+        request: LoadRequest,
+        model: LocalModel,
+        harness: Harness,
+        devices: tuple[int, ...],
+        memory: Memory,
+        parts: tuple[float, ...] = (),
     ) -> EngineSpec:
         files = self._files(request, model)
+        uuids = {gpu.index: gpu.uuid for gpu in self.ledger.gpus()}
+        known = [uuid for index in devices if (uuid := uuids.get(index))]
+        free = [mb or 0 for mb in memory.per_device_mb]
         host = HostShare(
             cores=self.hardware.facts.cpu_cores,
             devices=devices,
+            uuids=tuple(known) if len(known) == len(devices) else (),
+            shares=parts,
+            freest=free.index(max(free)) if free else 0,
             memory_free_mb=self.ledger.free().free_mb,  # of what the operator lets models take
             fitting_context=_fitting_context(request, model, files, memory, on_gpu=bool(devices)),
             max_in_flight=request.max_in_flight or self._config.admission.max_in_flight,
@@ -275,7 +318,7 @@ def _fitting_context(
     )
 
 
-def _needed_mb(model: LocalModel, spec: EngineSpec) -> int:
+def _needed_mb(model: LocalModel, spec: EngineSpec, devices: int = 0) -> int:
     extra = _extra_bytes(*(Path(name) if name else None for name in (spec.mmproj, spec.draft)))
     cache_mb = 0 if spec.gpu_layers else spec.prompt_cache_mb  # beside a GPU it is in memory that nobody counts
     estimate = estimate_memory(
@@ -288,7 +331,8 @@ def _needed_mb(model: LocalModel, spec: EngineSpec) -> int:
         on_gpu=spec.gpu_layers != 0,
         extra_bytes=extra,
     )
-    return estimate.total_mb + cache_mb + int(spec.extras.get("work_mb", 0))
+    contexts_mb = max(0, devices - 1) * GPU_CONTEXT_BYTES // MIB  # the driver's on each further GPU
+    return estimate.total_mb + contexts_mb + cache_mb + int(spec.extras.get("work_mb", 0))
 
 
 def _with_cache(need_mb: int) -> int:

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
+from helpers.fake_nvml import RTX_4090, driver, uuid
 from helpers.live import SCRIPTED_MODEL, running_neuron
 
-from cortex.neuron.hardware import host, watch
-from cortex.neuron.hardware.nvidia import Nvidia, NvidiaFacts
+from cortex.neuron.hardware import host
 from cortex.neuron.hardware.support import cpu_reason, cuda_reason, engine_flavour
 from cortex.wire.fleet import Device
 
@@ -58,26 +58,17 @@ def test_from_source_the_library_tells_its_flavour():
     assert engine_flavour() == "cpu"
 
 
-class NvidiaHost(Nvidia):
-    """A host with a GPU, as NVML would tell it."""
-
-    def read_facts(self):
-        return NvidiaFacts((device("RTX 4090", "8.9"),), "580.1", "13.0")
-
-    def read_health(self):
-        return ()
-
-
 @pytest.mark.model
-def test_a_gpu_that_this_build_cannot_use_is_told_and_not_replaced_by_the_processor(models_dir, monkeypatch):
+def test_a_gpu_that_this_build_cannot_use_is_told_and_not_replaced_by_the_processor(models_dir, machine):
     """Discovery says why; a load is refused with the reason, and runs on the processor only when that is asked for."""
-    monkeypatch.setattr(watch, "Nvidia", NvidiaHost)
+    machine.set(**driver(1))
+    machine.card(0, **RTX_4090, uuid=uuid(1))
 
     async def scenario():
         async with running_neuron(models_dir) as neuron:
             discovery = await neuron.get("/discovery")
             assert "no CUDA" in discovery["cuda_unavailable_reason"]
-            assert discovery["devices"][0]["name"] == "RTX 4090"
+            assert discovery["devices"][0]["name"] == "NVIDIA GeForce RTX 4090"
             refused = await neuron.load(SCRIPTED_MODEL)
             assert refused.status_code == 422
             assert refused.json()["error"]["code"] == "cuda_unavailable"

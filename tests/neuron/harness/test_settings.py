@@ -84,7 +84,7 @@ def test_threads(cores, asked, threads, decide):
 def test_settings_win(decide):
     """What a request says is not decided again."""
     spec = decide(
-        GPU,
+        replace(GPU, shares=(0.25, 0.75)),  # of (1, 3)
         files=ModelFiles(Path("/m.gguf"), Path("/p.gguf"), Path("/d.gguf")),
         parallel=2,
         gpu_layers=10,
@@ -99,7 +99,27 @@ def test_settings_win(decide):
     assert (spec.parallel, spec.gpu_layers, spec.kv_type, spec.flash_attention) == (2, 10, "q8_0", "on")
     assert (spec.mmproj, spec.draft, spec.chat_template) == ("/p.gguf", "/d.gguf", "chatml")
     assert (spec.max_output_tokens, spec.output_cap) == (100, 100)
-    assert (spec.tensor_split, spec.split_mode, spec.main_gpu) == ((1, 3), "row", 1)
+    assert (spec.tensor_split, spec.split_mode, spec.main_gpu) == ((0.25, 0.75), "row", 1)
+
+
+def test_gpus_are_named_by_uuid(decide):
+    """CUDA may count otherwise than NVML does, and no more after a card was lost; without all UUIDs indices must do."""
+    assert decide(replace(GPU, uuids=("GPU-b", "GPU-a"))).env["CUDA_VISIBLE_DEVICES"] == "GPU-b,GPU-a"
+    assert decide(GPU).env["CUDA_VISIBLE_DEVICES"] == "2,0"
+
+
+@pytest.mark.parametrize(
+    ("devices", "shares", "freest", "split"),
+    [
+        ((1,), (1.0,), 0, (None, None, None)),  # one GPU has nothing to split
+        ((0, 1), (1 / 3, 2 / 3), 1, ("layer", (0.3333, 0.6667), 1)),
+        ((2, 0), (0.5, 0.5), 0, ("layer", (0.5, 0.5), 0)),
+    ],
+)
+def test_a_model_over_several_gpus(devices, shares, freest, split, decide):
+    """Whole layers in proportion to free memory; what is not split goes where most is free."""
+    spec = decide(HostShare(cores=8, devices=devices, shares=shares, freest=freest))
+    assert (spec.split_mode, spec.tensor_split, spec.main_gpu) == split
 
 
 @pytest.mark.parametrize(

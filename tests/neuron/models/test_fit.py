@@ -1,47 +1,8 @@
-"""fit: which devices a load gets, and the refusal with its numbers. Tables, no hardware."""
+"""fit: the refusal with its numbers. Tables, no hardware."""
 
 import pytest
 
-from cortex.errors import CortexError
-from cortex.neuron.models.fit import Memory, Resident, choose_devices, refusal
-
-
-@pytest.mark.parametrize(
-    ("wanted", "tensor_parallel", "free_mb", "gpu_layers", "chosen"),
-    [
-        (None, None, (), None, ()),
-        ((0,), None, (), None, ()),  # what every client of the first generation sends, also to CPU hosts
-        (None, None, (4000, 8000), None, (1,)),
-        (None, 2, (4000, 8000, 6000), None, (1, 2)),
-        ((1, 0), None, (4000, 8000), None, (1, 0)),
-        ((1, 1), None, (4000, 8000), None, (1,)),
-        (None, None, (None, 10), None, (1,)),
-        ((0,), None, (4000,), 0, ()),  # gpu_layers = 0 is the processor, whatever else was said
-    ],
-)
-def test_devices(wanted, tensor_parallel, free_mb, gpu_layers, chosen):
-    """What was asked for where it exists, else the most free; the processor on a host without GPUs."""
-    choice = choose_devices(
-        wanted, required=False, tensor_parallel=tensor_parallel, free_mb=free_mb, gpu_layers=gpu_layers
-    )
-    assert choice.devices == chosen
-
-
-def test_a_note_says_that_the_asked_device_is_not_there():
-    """The first generation's devices: [0] on a CPU host is told in the job, not refused."""
-    choice = choose_devices((0,), required=False, tensor_parallel=None, free_mb=(), gpu_layers=None)
-    assert "no GPU" in choice.notes[0]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "required", "free_mb"), [((0,), True, ()), ((2,), False, (1, 1)), ((-1,), False, (1,))]
-)
-def test_devices_that_are_not_there_are_an_error_that_lists_those_that_are(wanted, required, free_mb):
-    """An operator's own GPU demand, and any wrong index on a GPU host, is 400."""
-    with pytest.raises(CortexError) as wrong:
-        choose_devices(wanted, required=required, tensor_parallel=None, free_mb=free_mb, gpu_layers=None)
-    assert (wrong.value.status, wrong.value.code) == (400, "no_such_device")
-    assert wrong.value.extras["devices"] == list(range(len(free_mb)))
+from cortex.neuron.models.fit import Memory, Resident, refusal
 
 
 def test_a_load_that_does_not_fit_is_refused_with_the_numbers():
@@ -61,3 +22,23 @@ def test_a_load_that_does_not_fit_is_refused_with_the_numbers():
 def test_unknown_or_enough_memory_refuses_nothing(free_mb):
     """None is "the host does not tell", and that is not zero."""
     assert refusal("m", 200, Memory(free_mb)) is None
+
+
+@pytest.mark.parametrize(
+    ("needed_mb", "shares", "free_mb", "short"),
+    [
+        (9000, (0.5, 0.5), (4000, 8000), (0, 4500, 4000)),  # together there is room, on the small card there is not
+        (9000, (1 / 3, 2 / 3), (4000, 8000), None),
+        (9000, (1.0, 0.0), (4000, 8000), (0, 9000, 4000)),
+        (9000, (0.5, 0.5), (None, 4000), (1, 4500, 4000)),
+        (9000, (0.5, 0.5), (None, None), None),
+    ],
+)
+def test_each_gpu_must_have_room_for_its_part(needed_mb, shares, free_mb, short):
+    """The refusal names the device that is short, and its own numbers."""
+    known = [mb for mb in free_mb if mb is not None]
+    memory = Memory(sum(known) if len(known) == 2 else None, free_mb)
+    refused = refusal("m", needed_mb, memory, shares, (0, 1))
+    told = refused and (refused.extras["required_mb"], refused.extras["free_mb"])
+    assert told == (short and short[1:])
+    assert refused is None or f"on device {short[0]}" in refused.message
