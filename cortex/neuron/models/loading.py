@@ -187,7 +187,7 @@ class Loader:
         if reason := self.hardware.unavailable_reason:
             raise errors.unavailable(f"{reason}; {otherwise}", code="cuda_unavailable", retry_after=30)
         if reason := harness.cannot_use(self.hardware.nvidia.devices):
-            raise errors.invalid_request(f"{reason}; {otherwise}", code="cuda_unavailable", status=422)
+            raise errors.invalid_request(f"{reason}; {otherwise}", code="cuda_unsupported", status=422)
 
     def _choose_devices(self, request: LoadRequest, harness: Harness, job: JobRecord) -> tuple[int, ...]:
         chosen: DeviceChoice = choose_devices(

@@ -71,7 +71,7 @@ def test_a_gpu_that_this_build_cannot_use_is_told_and_not_replaced_by_the_proces
             assert discovery["devices"][0]["name"] == "NVIDIA GeForce RTX 4090"
             refused = await neuron.load(SCRIPTED_MODEL)
             assert refused.status_code == 422
-            assert refused.json()["error"]["code"] == "cuda_unavailable"
+            assert refused.json()["error"]["code"] == "cuda_unsupported"
             assert "gpu_layers = 0" in refused.json()["error"]["message"]
             loaded = await neuron.load(SCRIPTED_MODEL | {"gpu_layers": 0})
             assert loaded.json()["status"] == "loaded"
