@@ -29,6 +29,7 @@ from cortex.wire.openapi.schema import (
     said,
     word,
 )
+from cortex.wire.sync import Arrived, Hashing, Offer, Receive, Receiving
 
 _VERSION = said(
     {"package_version": NAME, "kind": word("binary", "source"), "python": NAME, "platform": NAME, "harnesses": OBJECT},
@@ -65,6 +66,7 @@ _PLAN = said(
 
 SCHEMAS: Schemas = {
     **of_models(Activation, Announcement, Discovery, Health, Job, KeepRequest, LoadRequest, ModelEntry, UnloadRequest),
+    **of_models(Arrived, Hashing, Offer, Receive, Receiving),
     "Version": _VERSION,
     "Model": _MODEL,
     "ModelList": said(
@@ -83,6 +85,11 @@ SCHEMAS: Schemas = {
     "Plan": _PLAN,
     "Loaded": said({"status": word("loaded")}, {"node": NAME, "job_id": TEXT, "notes": array(TEXT)}),
     "Loading": said({"status": word("loading"), "job": ref("Job")}, {"node": NAME}),
+    "Pushed": said({"status": word("pushed", "present"), "node": NAME}, {"from": NAME}),
+    "Pushing": said(
+        {"status": word("pushing", "preparing"), "node": NAME, "from": NAME},
+        {"job": ref("Job"), "bytes_done": COUNT, "bytes_total": COUNT},
+    ),
     "Unloaded": said({"status": word("unloaded")}, {"nodes": array(NAME)}),
     "KeptModel": said({"status": word("kept"), "ttl": NUMBER}),
     "Drained": said({"draining": FLAG, "in_flight": nullable(NUMBER)}, {"node": NAME}),

@@ -13,6 +13,7 @@ Document = dict[str, Any]
 Dialect = Literal["OpenAi", "Anthropic", "Ollama"]
 
 JSON, EVENTS, LINES, PLAIN = "application/json", "text/event-stream", "application/x-ndjson", "text/plain"
+OCTETS = "application/octet-stream"
 # What any request may get, whoever answers it: unreadable JSON, no key, too large a body or head.
 _ANY = (400, 401, 403, 413, 431)
 # What a request for an answer may get: no such model, what its engine cannot do, a limit, a model or host that is not there.
@@ -24,6 +25,7 @@ _REASONS: Mapping[int, str] = {
     404: "There is no such thing",
     409: "It is in use, or taken",
     413: "The body is too large",
+    416: "The file ends before",
     422: "It is well formed and cannot be done",
     429: "A limit is reached; `Retry-After` says when to try again, if that helps",
     431: "The headers are too large",
@@ -43,6 +45,7 @@ class Answer:
     events: str | None = None
     lines: str | None = None
     plain: bool = False
+    octets: bool = False
 
     def rendered(self) -> Document:
         content: Document = {}
@@ -54,6 +57,8 @@ class Answer:
             content[LINES] = {"schema": TEXT, "x-item-schema": ref(self.lines)}
         if self.plain:
             content[PLAIN] = {"schema": TEXT}
+        if self.octets:
+            content[OCTETS] = {"schema": {}}
         return {"description": "Done", **({"content": content} if content else {})}
 
 
