@@ -19,6 +19,7 @@ from cortex.net import tls
 from cortex.net.pool import Pool
 from cortex.neuron.announce import Announcer
 from cortex.neuron.api.control import ControlApi
+from cortex.neuron.api.files import FilesApi
 from cortex.neuron.api.guard import Guard
 from cortex.neuron.api.inference import InferenceApi
 from cortex.neuron.api.openai_models import ModelsApi
@@ -32,6 +33,9 @@ from cortex.neuron.models.registry import Registry
 from cortex.neuron.models.vocabulary import Vocabularies
 from cortex.neuron.reconfigure import Reconfiguration
 from cortex.neuron.runtime_dir import runtime_directory
+from cortex.neuron.sync.policy import Policy
+from cortex.neuron.sync.receptions import Receptions
+from cortex.neuron.sync.shelf import Shelf
 from cortex.tasks import Tasks
 
 FAREWELL_S = 2.0  # for the last error events to reach their clients
@@ -67,13 +71,21 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
         defaults = DefaultModels(registry, config.default_models)
         showing = tls.showing(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
         scheme = "https" if showing else "http"
-        control = ControlApi(loader, registry, defaults, Metrics(loader, registry), port=config.port, scheme=scheme)
+        guard = Guard(config.token)
+        policy = Policy(config.sync, guard)
+        control = ControlApi(
+            loader, registry, defaults, Metrics(loader, registry), policy, port=config.port, scheme=scheme
+        )
         inference = InferenceApi(registry, pool, idle_timeout_s=config.admission.idle_timeout_secs)
         vocabularies = await stack.enter_async_context(Vocabularies(runtime).running())
         tokens = TokensApi(registry, loader, vocabularies, pool)
-        app = web.new_app("neuron", max_body_bytes=config.limits.max_body_mb * 1024 * 1024)
-        guard = Guard(config.token)
-        _routes(app, guard, control, inference, tokens, ModelsApi(registry))
+        max_body_bytes = config.limits.max_body_mb * 1024 * 1024
+        shelf = await stack.enter_async_context(Shelf(config.models_dir).running())
+        receptions = Receptions(config.models_dir, library, registry.jobs, max_body_bytes=max_body_bytes)
+        await stack.enter_async_context(receptions.running())
+        files = FilesApi(policy, registry, loader, shelf, receptions)
+        app = web.new_app("neuron", max_body_bytes=max_body_bytes)
+        _routes(app, guard, control, inference, tokens, ModelsApi(registry), files)
         listening = await stack.enter_async_context(web.listening(app, config.listen, showing))
         control.port = listening.port
         stack.push_async_callback(web.drained, app, FAREWELL_S)
@@ -91,11 +103,16 @@ def _routes(
     inference: InferenceApi,
     tokens: TokensApi,
     models: ModelsApi,
+    files: FilesApi,
 ) -> None:
     for method, path, handler in (
         ("GET", "/discovery", control.discovery),
         ("GET", "/models", control.models),
         ("GET", "/models/<model_id:path>/endpoint", control.endpoint),
+        ("GET", "/models/<model_id:path>/files", files.offer),
+        ("POST", "/models/<model_id:path>/files", files.begin),
+        ("GET", "/models/<model_id:path>/files/<sha256:str>", files.piece),
+        ("PUT", "/models/<model_id:path>/files/<sha256:str>", files.put),
         ("POST", "/models/load", control.load),
         ("POST", "/models/unload", control.unload),
         ("POST", "/models/keep", control.keep),

@@ -13,6 +13,7 @@ from cortex.neuron.metrics import Metrics
 from cortex.neuron.models.activation import DefaultModels
 from cortex.neuron.models.loading import Loader
 from cortex.neuron.models.registry import Registry
+from cortex.neuron.sync.policy import Policy
 from cortex.version import version_info
 from cortex.wire.fleet import KeepRequest, LoadRequest, UnloadRequest
 
@@ -28,6 +29,7 @@ class ControlApi:
         registry: Registry,
         defaults: DefaultModels,
         metrics: Metrics,
+        policy: Policy,
         *,
         port: int,
         scheme: str = "http",
@@ -36,12 +38,13 @@ class ControlApi:
         self._registry = registry
         self._defaults = defaults
         self._metrics = metrics
+        self._policy = policy
         self.port = port
         self._scheme = scheme
         self._started = time.monotonic()
 
     async def discovery(self, _request: Request) -> HTTPResponse:
-        return web.json(views.discovery(self._loader))
+        return web.json(views.discovery(self._loader, self._policy))
 
     async def health(self, _request: Request) -> HTTPResponse:
         uptime_s = int(time.monotonic() - self._started)

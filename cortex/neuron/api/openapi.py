@@ -13,6 +13,7 @@ _KEYS = {"token": {"type": "http", "scheme": "bearer", "description": "The neuro
 _MODEL = parameter("path", "model_id", NAME, "May contain slashes")
 _WAIT = parameter("query", "wait", NUMBER, "Seconds to wait for its end, at most 60")
 _ALL = parameter("query", "all", FLAG, "Also what is on disk, and what failed")
+_SHA256 = parameter("path", "sha256", NAME, "Of the file's content")
 _LOAD = (404, 409, 422, 429, 502, 503, 507)
 
 
@@ -45,6 +46,43 @@ _OPERATIONS = (
     _get("/openapi.json", "This document", "OpenApi"),
     _get("/models", "What is in memory or on its way", "Models", _ALL),
     _get("/models/{model_id}/endpoint", "Where a loaded model answers", "Endpoint", _MODEL),
+    Operation(
+        "GET",
+        "/models/{model_id}/files",
+        "What a model's files are, for a neuron that has none",
+        "files",
+        {200: Answer("Offer"), 202: Answer("Hashing")},
+        parameters=(_MODEL,),
+        errors=(404, 500),
+    ),
+    Operation(
+        "POST",
+        "/models/{model_id}/files",
+        "Announce files that are to come here, or ask what of them is here",
+        "files",
+        {202: Answer("Receiving")},
+        "Receive",
+        parameters=(_MODEL,),
+        errors=(409, 500, 503, 507),
+    ),
+    Operation(
+        "GET",
+        "/models/{model_id}/files/{sha256}",
+        "A piece of a file that was offered",
+        "files",
+        {206: Answer(octets=True)},
+        parameters=(_MODEL, _SHA256, parameter("header", "range", NAME)),
+        errors=(404, 409, 416, 500),
+    ),
+    Operation(
+        "PUT",
+        "/models/{model_id}/files/{sha256}",
+        "The next piece of a file that was announced",
+        "files",
+        {200: Answer("Arrived")},
+        parameters=(_MODEL, _SHA256, parameter("header", "content-range", NAME), parameter("header", "content-digest", NAME)),
+        errors=(404, 409, 500, 503, 507),
+    ),
     _get("/jobs", "Loads that run or have ended", "Jobs"),
     _get("/jobs/{job_id}", "One of them", "Job", parameter("path", "job_id", NAME), _WAIT),
     Operation(

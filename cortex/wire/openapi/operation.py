@@ -29,6 +29,7 @@ _REASONS: Mapping[int, str] = {
     422: "It is well formed and cannot be done",
     429: "A limit is reached; `Retry-After` says when to try again, if that helps",
     431: "The headers are too large",
+    500: "The host's disk cannot be used",
     502: "What stands behind failed",
     503: "Not now; `Retry-After` says when to try again",
     504: "The model sent nothing for too long",
