@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cortex.config.catalogue import Catalogue
 from cortex.config.entitlements import EntitlementsSection
+from cortex.config.images import ImagesSection
 from cortex.config.listen import Listen, ListenField
 from cortex.config.loader import Section, load, read_toml, validate
 from cortex.config.neuron import NeuronConfig
@@ -84,6 +85,7 @@ class GatewayConfig(Section):
     eviction: EvictionSection = EvictionSection()
     entitlements: EntitlementsSection = EntitlementsSection()
     responses: ResponsesSection = ResponsesSection()
+    images: ImagesSection = ImagesSection()
     sync: SyncSection = SyncSection()
     neurons: tuple[NeuronRef, ...] = ()
     models_config: Path | None = None  # relative to this file; default: models.toml beside it, if there is one

@@ -28,11 +28,11 @@ from cortex.config.listen import Listen
 from cortex.gateway.api.admin import AdminApi
 from cortex.gateway.api.dialects import dialect_routes
 from cortex.gateway.api.gate import Gate
-from cortex.gateway.api.inference import InferenceApi
 from cortex.gateway.api.joining import JoiningApi
 from cortex.gateway.api.models import ModelsApi
 from cortex.gateway.api.nodes import NodesApi
 from cortex.gateway.api.plan import PlanApi
+from cortex.gateway.api.push import PushApi
 from cortex.gateway.api.status import StatusApi
 from cortex.gateway.fleet.breakers import Breakers
 from cortex.gateway.fleet.clients import Clients
@@ -43,6 +43,7 @@ from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.room import Rooms
 from cortex.gateway.fleet.router import Router
 from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.fleet.sync import Sync
 from cortex.gateway.fleet.upkeep import Upkeep
 from cortex.gateway.keys.charges import Charges
 from cortex.gateway.keys.ledger.desk import ledger_of
@@ -102,7 +103,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         router = Router(fleet, live)
         loads = Loads(clients, poller, metrics, lambda: live.config.eviction.defrag_after_cycles)
         rooms = Rooms(fleet, loads, poller, router, evicted=metrics.evicted)
-        lifecycle = Lifecycle(router, rooms, loads, poller, fleet.changed, tasks, live)
+        lifecycle = Lifecycle(router, rooms, loads, poller, fleet.changed, Sync(clients, poller, tasks), tasks, live)
         ledger = await held.enter_async_context(ledger_of(config.entitlements))
         charges = Charges(ledger, metrics)
         dispatcher = Dispatcher(
@@ -114,7 +115,6 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         store = await held.enter_async_context(ResponseStore(lambda: live.config.responses).open())
 
         # routes
-        inference = InferenceApi(dispatcher, names)
         models = ModelsApi(fleet, live)
         status = StatusApi(fleet, clients, membership, live, await asyncio.to_thread(version_info))
         admin = AdminApi(fleet, lifecycle, loads, live)
@@ -123,10 +123,6 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         gate = Gate(live)
         app = web.new_app("gateway", max_body_bytes=settings.max_body_mb * 1024 * 1024)
         for method, path, handler in (
-            ("POST", "/v1/chat/completions", inference.forward),
-            ("POST", "/v1/completions", inference.forward),
-            ("POST", "/v1/embeddings", inference.forward),
-            ("POST", "/v1/rerank", inference.forward),
             *dialect_routes(dispatcher, tokens, names, charges, models, lifecycle, fleet, live, store),
             ("GET", "/v1/models", models.list),
             ("GET", "/v1/models/<model_id:path>", models.retrieve),
@@ -143,6 +139,7 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
             ("GET", "/jobs/<job_id:str>", status.job),
             ("POST", "/models/load", admin.load),
             ("POST", "/models/unload", admin.unload),
+            ("POST", "/models/push", PushApi(fleet, lifecycle.sync, live).push),
             ("POST", "/nodes/<name:str>/drain", nodes.drain),
             ("POST", "/nodes/<name:str>/undrain", nodes.undrain),
         ):

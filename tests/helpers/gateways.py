@@ -56,6 +56,7 @@ async def gateway(
     entitlements: dict[str, Any] | None = None,
     eviction: dict[str, Any] | None = None,
     responses: dict[str, Any] | None = None,
+    images: dict[str, Any] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Client]:
     """A running gateway and a client of it; `settings` are those of its own table."""
@@ -65,6 +66,7 @@ async def gateway(
             "entitlements": entitlements or {},
             "eviction": eviction or {},
             "responses": responses or {},
+            "images": images or {},
             "neurons": [neuron.ref if isinstance(neuron, FakeNeuron) else neuron for neuron in neurons],
         }
     )

@@ -1,7 +1,8 @@
-"""The routes of what is translated: dialects beside OpenAI's chat completions, and questions about a vocabulary."""
+"""The routes of requests to models: OpenAI's, which are passed on, the dialects that are translated, and questions about a vocabulary."""
 
 from __future__ import annotations
 
+from cortex.gateway.api.inference import InferenceApi
 from cortex.gateway.api.messages import MessagesApi
 from cortex.gateway.api.models import ModelsApi
 from cortex.gateway.api.ollama import OllamaApi
@@ -9,6 +10,7 @@ from cortex.gateway.api.responses import ResponsesApi
 from cortex.gateway.api.tokens import TokensApi
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.images.inline import Images
 from cortex.gateway.keys.charges import Charges
 from cortex.gateway.live import Live
 from cortex.gateway.proxy.call import Names
@@ -30,11 +32,17 @@ def dialect_routes(
     store: ResponseStore,
 ) -> tuple[tuple[str, str, Handler], ...]:
     """(method, path, handler)"""
-    messages = MessagesApi(dispatcher, tokens, names, charges)
-    responses = ResponsesApi(dispatcher, names, store)
-    reading = TokensApi(tokens, names, charges)
+    images = Images(lambda: live.config.images)
+    inference = InferenceApi(dispatcher, names, images)
+    messages = MessagesApi(dispatcher, tokens, names, charges, images)
+    responses = ResponsesApi(dispatcher, names, store, images)
+    reading = TokensApi(tokens, names, charges, images)
     ollama = OllamaApi(dispatcher, names, charges, models, lifecycle, fleet, live)
     return (
+        ("POST", "/v1/chat/completions", inference.forward),
+        ("POST", "/v1/completions", inference.forward),
+        ("POST", "/v1/embeddings", inference.forward),
+        ("POST", "/v1/rerank", inference.forward),
         ("POST", "/v1/messages", messages.create),
         ("POST", "/v1/messages/count_tokens", messages.count),
         ("POST", "/v1/responses", responses.create),

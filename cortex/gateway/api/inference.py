@@ -6,6 +6,7 @@ from sanic import Request
 from sanic.response import HTTPResponse
 
 from cortex.gateway.api.gate import principal_of
+from cortex.gateway.images.inline import Images
 from cortex.gateway.proxy.call import Names, read_call
 from cortex.gateway.proxy.dispatch import Dispatcher
 from cortex.gateway.proxy.journey import Journey, NeuronAnswer
@@ -15,16 +16,17 @@ from cortex.web import SanicSink
 class InferenceApi:
     """One handler for every path that is passed on verbatim: the neuron has the same paths."""
 
-    def __init__(self, dispatcher: Dispatcher, names: Names) -> None:
+    def __init__(self, dispatcher: Dispatcher, names: Names, images: Images) -> None:
         self._dispatcher = dispatcher
         self._names = names
+        self._images = images
 
     async def forward(self, request: Request) -> HTTPResponse | None:
         context = request.ctx
         call = read_call(
             request.path,
             request.headers.items(),
-            request.body,
+            await self._images.inlined_bytes(request.body),
             context.id,
             self._names,
             principal_of(request),

@@ -15,6 +15,7 @@ from sanic.response import HTTPResponse
 from cortex import web
 from cortex.errors import CortexError
 from cortex.gateway.api.translated import CHAT_PATH, answered, call_of
+from cortex.gateway.images.inline import Images
 from cortex.gateway.keys.charges import Charges
 from cortex.gateway.proxy.call import Call, Names
 from cortex.gateway.proxy.dispatch import Dispatcher
@@ -29,16 +30,18 @@ _PING = sse.event(b'{"type":"ping"}', "ping")
 
 
 class MessagesApi:
-    def __init__(self, dispatcher: Dispatcher, tokens: Tokens, names: Names, charges: Charges) -> None:
+    def __init__(self, dispatcher: Dispatcher, tokens: Tokens, names: Names, charges: Charges, images: Images) -> None:
         self._dispatcher = dispatcher
         self._tokens = tokens
         self._names = names
         self._charges = charges
+        self._images = images
 
     async def create(self, request: Request) -> HTTPResponse | None:
         """A Message, or its events. Query, version and beta headers change nothing."""
         body = web.json_object(request)
-        call = call_of(request, CHAT_PATH, anthropic.to_chat(body), self._names)
+        chat = await self._images.inlined(anthropic.to_chat(body))
+        call = call_of(request, CHAT_PATH, chat, self._names)
         request.ctx.fields["model"] = call.model_id
         if not call.stream:
             return await self._whole(request, body, call)
@@ -50,7 +53,8 @@ class MessagesApi:
     async def count(self, request: Request) -> HTTPResponse:
         """`{"input_tokens"}`, exactly, also of a model that is not loaded."""
         body = web.json_object(request)
-        call = call_of(request, COUNT_PATH, anthropic.count_to_chat(body), self._names)
+        chat = await self._images.inlined(anthropic.count_to_chat(body))
+        call = call_of(request, COUNT_PATH, chat, self._names)
         request.ctx.fields["model"] = call.model_id
         async with self._charges.asking(call.principal):
             count = await self._tokens.count(call)

@@ -12,6 +12,7 @@ from cortex import errors, web
 from cortex.errors import CortexError
 from cortex.gateway.api.gate import principal_of
 from cortex.gateway.api.translated import CHAT_PATH, answered, call_of
+from cortex.gateway.images.inline import Images
 from cortex.gateway.proxy.call import Names
 from cortex.gateway.proxy.dispatch import ClientSink, Dispatcher
 from cortex.gateway.proxy.sinks import Collector, ServerSentEvents, TranslatingSink
@@ -34,15 +35,17 @@ class _Asked:
 
 
 class ResponsesApi:
-    def __init__(self, dispatcher: Dispatcher, names: Names, store: ResponseStore) -> None:
+    def __init__(self, dispatcher: Dispatcher, names: Names, store: ResponseStore, images: Images) -> None:
         self._dispatcher = dispatcher
         self._names = names
         self._store = store
+        self._images = images
 
     async def create(self, request: Request) -> HTTPResponse | None:
         """A Response, or its events."""
         asked = await self._asked(request, web.json_object(request))
-        call = call_of(request, CHAT_PATH, responses.to_chat(asked.body), self._names)
+        chat = await self._images.inlined(responses.to_chat(asked.body))
+        call = call_of(request, CHAT_PATH, chat, self._names)
         if call.stream:
             stream = _ResponseStream(asked)
             client = _KeepingSink(web.SanicSink(request), stream, asked, self._store)

@@ -241,6 +241,23 @@ def _check_parts(where: str, parts: list[Any], *, vision: bool) -> None:
                 param=f"{where}[{index}]",
                 suggestion="use a model that lists the capability 'vision'",
             )
+        if kind in _MEDIA:
+            _check_media(f"{where}[{index}]", kind, part)
+
+
+def _check_media(where: str, kind: str, part: Json) -> None:
+    """An engine would fetch what a URL names, from wherever this host can reach, and open files: it is shown data alone."""
+    if not kind.endswith("_url"):
+        return
+    holder = part.get(kind)
+    url = holder.get("url") if isinstance(holder, dict) else holder
+    if not isinstance(url, str) or not url.startswith("data:"):
+        raise errors.invalid_request(
+            f"{where}.{kind}: it must be a data URL (data:image/png;base64,…); nothing is fetched here, "
+            "and a gateway fetches images only with '[images] allow_urls = true'",
+            code="invalid_image_url",
+            param=f"{where}.{kind}",
+        )
 
 
 def _check_calls(where: str, calls: Any) -> None:

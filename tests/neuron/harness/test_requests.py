@@ -258,3 +258,25 @@ def test_what_the_engine_would_ignore_is_refused_by_name(path, field, value, spe
 def test_what_may_be_ignored_is(path, fields, spec):
     """Hints, accounts, and values that mean nothing pass."""
     assert passes(path, chat(prompt="x", **fields), spec)
+
+
+@pytest.mark.parametrize(
+    "image_url",
+    [
+        {"url": "http://127.0.0.1/a.png"},
+        {"url": "HTTPS://example.org/a.png"},
+        {"url": "file:///etc/passwd"},
+        {"url": "iVBORw0KGgo="},
+        {"url": None},
+        {},
+        "http://127.0.0.1/a.png",
+        None,
+    ],
+)
+def test_an_engine_is_shown_data_and_never_a_place(image_url, spec):
+    """It would fetch URLs and open files by itself: only data URLs reach it."""
+    for kind in ("image_url", "video_url"):
+        part = {"type": kind, kind: image_url}
+        error = refusal(CHAT, chat(messages=[{"role": "user", "content": [part]}]), replace(spec, mmproj="/p.gguf"))
+        assert (error.status, error.code) == (400, "invalid_image_url")
+        assert error.param == f"messages[0].content[0].{kind}"
