@@ -15,6 +15,7 @@ from sanic.response import HTTPResponse
 from cortex import web
 from cortex.config.listen import Listen
 from cortex.config.neuron import NeuronConfig
+from cortex.config.state_dir import state_directory
 from cortex.net import tls
 from cortex.net.pool import Pool
 from cortex.neuron.announce import Announcer
@@ -26,6 +27,7 @@ from cortex.neuron.api.openai_models import ModelsApi
 from cortex.neuron.api.tokens import TokensApi
 from cortex.neuron.hardware.watch import HardwareWatch
 from cortex.neuron.metrics import Metrics
+from cortex.neuron.models import idle
 from cortex.neuron.models.activation import DefaultModels
 from cortex.neuron.models.library import Library
 from cortex.neuron.models.loading import Loader
@@ -33,6 +35,7 @@ from cortex.neuron.models.registry import Registry
 from cortex.neuron.models.vocabulary import Vocabularies
 from cortex.neuron.reconfigure import Reconfiguration
 from cortex.neuron.runtime_dir import runtime_directory
+from cortex.neuron.service import Service
 from cortex.neuron.sync.policy import Policy
 from cortex.neuron.sync.receptions import Receptions
 from cortex.neuron.sync.shelf import Shelf
@@ -68,13 +71,14 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
         loader = Loader(config, hardware, library, runtime)
         registry = await stack.enter_async_context(Registry(loader, config).running())
         pool = await stack.enter_async_context(Pool(keepalive=False))  # a Unix socket is cheap to open, and never stale
+        service = Service(state_directory(config.state_dir), registry)
         defaults = DefaultModels(registry, config.default_models)
         showing = tls.showing(config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
         scheme = "https" if showing else "http"
         guard = Guard(config.token)
         policy = Policy(config.sync, guard)
         control = ControlApi(
-            loader, registry, defaults, Metrics(loader, registry), policy, port=config.port, scheme=scheme
+            loader, registry, service, defaults, Metrics(loader, registry), policy, port=config.port, scheme=scheme
         )
         inference = InferenceApi(registry, pool, idle_timeout_s=config.admission.idle_timeout_secs)
         vocabularies = await stack.enter_async_context(Vocabularies(runtime).running())
@@ -92,6 +96,7 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
         stack.push_async_callback(registry.aclose)
         announcer = await stack.enter_async_context(Announcer(config, listening.port).running())
         tasks.start("default models", defaults.run())
+        tasks.start("idle models", idle.watch(registry))
         log.info("neuron listens on %s://%s", scheme, listening)
         yield NeuronHandle(listening, Reconfiguration(config, guard, registry, announcer, showing))
 

@@ -172,6 +172,43 @@ def test_a_joined_neuron_keeps_its_models_on_its_own_host(caplog):
     asyncio.run(scenario())
 
 
+def test_a_drained_neuron_is_so_after_a_restart(tmp_path):
+    """A host under repair takes nothing until its operator says so; no process on it or in front of it has to remember."""
+
+    async def scenario():
+        async with running_neuron(tmp_path) as neuron:
+            assert (await neuron.http.post("/drain")).json() == {"draining": True, "in_flight": 0}
+        async with running_neuron(tmp_path) as neuron:
+            assert (await neuron.get("/health"))["draining"]
+            refused = await neuron.load(SCRIPTED_MODEL)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
+            assert (await neuron.http.post("/undrain")).json()["draining"] is False
+        async with running_neuron(tmp_path) as neuron:
+            assert not (await neuron.get("/health"))["draining"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.model
+def test_default_models_of_a_drained_neuron_wait_until_it_is_back(models_dir, tmp_path):
+    """They are not given up meanwhile."""
+    more: dict[str, Any] = {"state_dir": str(tmp_path), "default_models": [SCRIPTED_MODEL]}
+
+    async def scenario():
+        async with running_neuron(models_dir, state_dir=str(tmp_path)) as neuron:
+            await neuron.http.post("/drain")
+        async with running_neuron(models_dir, **more) as neuron:
+            assert (await neuron.get("/health"))["activation"]["pending"] == [SCRIPTED]
+            await neuron.http.post("/undrain")
+
+            async def loaded():
+                return (await neuron.get("/health"))["activation"]["completed"] == [SCRIPTED]
+
+            await eventually(loaded)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.model
 def test_a_drained_neuron_finishes_and_takes_nothing_new(models_dir, tmp_path, capsys):
     """`cortex drain` lets a running stream end whole; new requests and loads go to the other, or get 503; `undrain` ends it."""

@@ -4,9 +4,12 @@ import asyncio
 import stat
 
 import pytest
+from helpers.gateways import eventually
 from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, live, running_neuron
 from helpers.processes import children
 from helpers.waiting import until
+
+from cortex.tasks import running
 
 pytestmark = pytest.mark.model
 
@@ -172,6 +175,33 @@ def test_default_models_load_after_the_port_is_open(models_dir):
                 await asyncio.sleep(0.05)
             assert state["completed"] == [SCRIPTED]
             assert [failed["model_id"] for failed in state["failed"]] == ["not-here"]
+
+    asyncio.run(scenario())
+
+
+def test_an_idle_model_leaves_after_its_ttl_without_a_gateway(models_dir):
+    """A single neuron gives its memory back by itself; while somebody uses the model it stays."""
+
+    async def scenario():
+        async with running_neuron(models_dir) as neuron:
+            assert (await neuron.load(SCRIPTED_MODEL | {"ttl": 0.5})).status_code == 200
+
+            async def gone():
+                return await neuron.get("/models") == []
+
+            await eventually(gone)
+            assert (await neuron.load(SCRIPTED_MODEL)).status_code == 200
+            async with running(neuron.chat(SCRIPTED, "[[loop]]", max_tokens=2000), name="chat") as chat:
+
+                async def busy():
+                    return (await neuron.get("/health"))["models"][0]["in_flight"]
+
+                await eventually(busy)
+                told = await neuron.http.post("/models/keep", json={"model_id": SCRIPTED, "ttl": 0})
+                assert told.status_code == 200
+                whole = await chat
+            assert (whole.status_code, whole.json()["usage"]["completion_tokens"]) == (200, 2000)
+            await eventually(gone)
 
     asyncio.run(scenario())
 

@@ -225,7 +225,10 @@ def _request(search: Search, found: Fit, attempt: Attempt) -> LoadRequest:
         return _plain_request(search.model_id)
     count = gpus_wanted(profile)
     request = profile.load_request(devices=(found.devices or tuple(range(count))) if count else None)
-    return request.model_copy(update={"context": attempt.context}) if attempt.context else request
+    changes: dict[str, float] = {"context": attempt.context} if attempt.context else {}
+    if request.ttl and search.model_id in search.catalogue.resident.models:  # the neuron would act on it
+        changes["ttl"] = 0
+    return request.model_copy(update=changes) if changes else request
 
 
 @lru_cache(maxsize=4096)

@@ -13,6 +13,7 @@ from cortex.neuron.metrics import Metrics
 from cortex.neuron.models.activation import DefaultModels
 from cortex.neuron.models.loading import Loader
 from cortex.neuron.models.registry import Registry
+from cortex.neuron.service import Service
 from cortex.neuron.sync.policy import Policy
 from cortex.version import version_info
 from cortex.wire.fleet import KeepRequest, LoadRequest, UnloadRequest
@@ -27,6 +28,7 @@ class ControlApi:
         self,
         loader: Loader,
         registry: Registry,
+        service: Service,
         defaults: DefaultModels,
         metrics: Metrics,
         policy: Policy,
@@ -36,6 +38,7 @@ class ControlApi:
     ) -> None:
         self._loader = loader
         self._registry = registry
+        self._service = service
         self._defaults = defaults
         self._metrics = metrics
         self._policy = policy
@@ -88,14 +91,14 @@ class ControlApi:
         return web.json({"status": "kept", "ttl": asked.ttl})
 
     async def drain(self, _request: Request) -> HTTPResponse:
-        """From now on nothing new is taken, until `undrain` or a restart; what runs and waits here already is finished."""
-        return self._drained(draining=True)
+        """From now on nothing new is taken, until `undrain`, also after a restart; what runs and waits here already is finished."""
+        return await self._drained(draining=True)
 
     async def undrain(self, _request: Request) -> HTTPResponse:
-        return self._drained(draining=False)
+        return await self._drained(draining=False)
 
-    def _drained(self, *, draining: bool) -> HTTPResponse:
-        self._registry.draining = draining
+    async def _drained(self, *, draining: bool) -> HTTPResponse:
+        await self._service.drain(on=draining)
         in_flight = sum(figures["in_flight"] + figures["queue_depth"] for figures in self._registry.health())
         return web.json({"draining": draining, "in_flight": in_flight})
 

@@ -29,13 +29,15 @@ class DefaultModels:
         )
 
     async def run(self) -> None:
-        """Load them all, then try again what may still succeed."""
+        """Load them all, then try again what may still succeed; not while the neuron is out of service."""
+        await self._registry.in_service()
         waiting = await self._round(self._models)
         self._tell(state="ready")
         for pause_s in PAUSES_S:
             if not waiting:
                 return
             await asyncio.sleep(pause_s)
+            await self._registry.in_service()
             waiting = await self._round(waiting)
 
     async def _round(self, models: tuple[DefaultModel, ...]) -> tuple[DefaultModel, ...]:

@@ -103,10 +103,11 @@ class Ledger:
         free = self._hardware.memory_free_mb
         if free is not None:
             free -= sum(promise.pending_mb for promise in here)
-        if self.limit_mb is None:
-            return free
-        left = self.limit_mb - sum(promise.held_mb for promise in here)
-        return left if free is None else min(left, free)
+        # Weights are mapped from their files, and the kernel counts their pages as available, although engines use them.
+        most = self.limit_mb or self._hardware.facts.memory_total_mb
+        left = None if most is None else most - sum(promise.held_mb for promise in here)
+        known = [mb for mb in (free, left) if mb is not None]
+        return min(known) if known else None
 
     def _device_free_mb(self, index: int) -> int | None:
         free = next((device.vram_free_mb for device in self._hardware.devices if device.index == index), None)

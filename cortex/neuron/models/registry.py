@@ -43,7 +43,8 @@ class Registry:
         self._tasks = Tasks("models")
         self._lives: dict[Slot, asyncio.Task[None]] = {}
         self.closed = False
-        self.draining = False  # by an operator: what runs goes on, nothing new is taken; until told otherwise
+        self._in_service = asyncio.Event()
+        self._in_service.set()
 
     def configure(self, config: NeuronConfig) -> None:
         """Limits and profiles for what is loaded from now on, and the time that draining has."""
@@ -58,6 +59,23 @@ class Registry:
             yield self
         finally:
             await self.aclose()
+
+    # ---- in and out of service
+
+    @property
+    def draining(self) -> bool:
+        """By an operator: what runs goes on, nothing new is taken; until told otherwise."""
+        return not self._in_service.is_set()
+
+    def drain(self, *, on: bool) -> None:
+        if on:
+            self._in_service.clear()
+        else:
+            self._in_service.set()
+
+    async def in_service(self) -> None:
+        """Return as soon as it is not drained."""
+        await self._in_service.wait()
 
     # ---- load
 
@@ -145,7 +163,7 @@ class Registry:
         return slot.admission.limits.max_wait_secs if slot.admission else self._admission.max_wait_secs
 
     def keep(self, model_id: str, ttl: float) -> None:
-        """For how many idle seconds it stays from now on; whoever looks after the fleet acts on it. Raises 404."""
+        """For how many idle seconds it stays from now on. Raises 404."""
         slot = self.slots.get(model_id)
         if slot is None or slot.is_gone:
             raise errors.model_not_found(model_id, "on any harness")
@@ -167,8 +185,15 @@ class Registry:
         if life := self._lives.get(slot):
             await asyncio.wait([life])
 
+    def retire_idle(self) -> None:
+        """Begin to unload what nobody has used for its ttl."""
+        for slot in list(self.slots.values()):
+            if slot.has_outlived_its_ttl():
+                log.info("%s leaves: nobody used it for %g s", slot.id, slot.ttl)
+                slot.leave(self._drain_s)
+
     def _check_idle(self, slot: Slot, since: float) -> None:
-        busy = slot.admission.in_flight + slot.admission.queue_depth if slot.admission else 0
+        busy = slot.busy
         if busy or slot.status is not ModelStatus.loaded or (slot.last_used or 0) > since:
             raise CortexError(
                 f"model '{slot.id}' is {slot.status}, {busy} requests are with it: it was not idle since the given time",

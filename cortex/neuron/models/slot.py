@@ -198,6 +198,17 @@ class Slot:
 
     # ---- what others ask
 
+    @property
+    def busy(self) -> int:
+        """Requests that run or wait here."""
+        return self.admission.in_flight + self.admission.queue_depth if self.admission else 0
+
+    def has_outlived_its_ttl(self) -> bool:
+        """Loaded, used by nobody, and not since as many seconds as it was told to stay."""
+        if self.ttl is None or self.ttl < 0 or self.last_used is None or self.busy:
+            return False
+        return self.status is ModelStatus.loaded and time.time() - self.last_used > self.ttl
+
     def leave(self, drain_s: float, reason: CortexError | None = None) -> None:
         """Ask the owner to drain and end; `reason` is what waiters hear. Whoever waits for the end awaits the slot's task."""
         self._drain_s = drain_s

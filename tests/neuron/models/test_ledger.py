@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cortex.neuron.hardware.nvidia import NvidiaReading
@@ -73,3 +75,31 @@ def test_what_a_load_took_is_seen_only_when_nobody_else_loads_there(host):
     promise.measured = lambda: 400
     assert ledger.used_mb((0,)) == 300
     assert host((None, 700)).used_mb((0,)) is None
+
+
+@pytest.mark.parametrize(
+    ("available", "limit", "held", "free"),
+    [
+        (15_000, None, (), 15_000),
+        (15_000, None, (10_000,), 6_000),
+        (3_000, None, (10_000,), 3_000),
+        (15_000, 8_000, (5_000,), 3_000),
+        (None, None, (5_000,), 11_000),
+    ],
+    ids=[
+        "nobody there",
+        "mapped weights look available",
+        "others take memory, too",
+        "the operator's limit",
+        "not told",
+    ],
+)
+def test_weights_that_are_mapped_from_their_files_are_not_free(monkeypatch, available, limit, held, free):
+    """The kernel counts them as available, because it could drop them; an engine at work needs every page of them."""
+    hardware = HardwareWatch(None)
+    hardware.facts = replace(hardware.facts, memory_total_mb=16_000)
+    monkeypatch.setattr(hardware, "memory_free_mb", available)
+    ledger = Ledger(hardware, limit_mb=limit)
+    for number, mb in enumerate(held):
+        ledger.promise(f"m{number}", mb, ()).measured = lambda mb=mb: mb
+    assert ledger.free().free_mb == free
