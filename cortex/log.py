@@ -21,6 +21,7 @@ from typing import Any, TextIO
 import orjson
 
 access = logging.getLogger("cortex.access")
+_root = logging.getLogger()
 _QUIET = (
     "httpx",
     "httpcore",
@@ -32,31 +33,59 @@ _QUIET = (
 )
 
 
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ts (epoch seconds), level, logger, message, and what was passed as `extra={"fields": …}`."""
+class LineFormatter(logging.Formatter):
+    """A record as one line; `line` does without the record. `exception` is the text of a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "ts": round(record.created, 3),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= getattr(record, "fields", {})
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+        exception = self.formatException(record.exc_info) if record.exc_info else None
+        fields = getattr(record, "fields", {})
+        return self.line(record.created, record.levelname, record.name, record.getMessage(), fields, exception)
+
+    def line(
+        self,
+        created: float,
+        level: str,
+        logger: str,
+        message: str,
+        fields: dict[str, Any],
+        exception: str | None = None,
+    ) -> str:
+        raise NotImplementedError
+
+
+class JsonFormatter(LineFormatter):
+    """One JSON object a line: ts (epoch seconds), level, logger, message, and what was passed as `extra={"fields": …}`."""
+
+    def line(
+        self,
+        created: float,
+        level: str,
+        logger: str,
+        message: str,
+        fields: dict[str, Any],
+        exception: str | None = None,
+    ) -> str:
+        line = {"ts": round(created, 3), "level": level.lower(), "logger": logger, "message": message, **fields}
+        if exception:
+            line["exception"] = exception
         return orjson.dumps(line, default=str).decode()
 
 
-class TextFormatter(logging.Formatter):
+class TextFormatter(LineFormatter):
     """`14:03:11 INFO  cortex.neuron: model loaded id=org/x ms=812`"""
 
-    def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(
-            [f" {key}={value}" for key, value in getattr(record, "fields", {}).items() if value is not None]
-        )
-        text = f"{_clock(int(record.created))} {record.levelname:<7} {record.name}: {record.getMessage()}{fields}"
-        return f"{text}\n{self.formatException(record.exc_info)}" if record.exc_info else text
+    def line(
+        self,
+        created: float,
+        level: str,
+        logger: str,
+        message: str,
+        fields: dict[str, Any],
+        exception: str | None = None,
+    ) -> str:
+        told = "".join([f" {key}={value}" for key, value in fields.items() if value is not None])
+        text = f"{_clock(int(created))} {level:<7} {logger}: {message}{told}"
+        return f"{text}\n{exception}" if exception else text
 
 
 @functools.lru_cache(maxsize=4)  # the lines of a busy second have one time
@@ -85,10 +114,22 @@ class BackgroundHandler(logging.Handler):
         threading.Thread(target=self._run, name="log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if len(self._lines) >= self.LINES_LIMIT:
-            self._left_out += 1
-            return
-        self._lines.append(self.format(record) + "\n")
+        if self._has_room():
+            self._append(self.format(record))
+
+    def tell(self, level: int, logger: str, message: str, fields: dict[str, Any]) -> None:
+        """A line without a record, which costs more than all the rest of it."""
+        if self._has_room() and isinstance(self.formatter, LineFormatter):
+            self._append(self.formatter.line(time.time(), logging.getLevelName(level), logger, message, fields))
+
+    def _has_room(self) -> bool:
+        if len(self._lines) < self.LINES_LIMIT:
+            return True
+        self._left_out += 1
+        return False
+
+    def _append(self, line: str) -> None:
+        self._lines.append(line + "\n")
         if not self._filled.is_set():
             self._filled.set()
 
@@ -130,14 +171,13 @@ def configure(level: str | None = None, form: str | None = None) -> None:
     handler.setFormatter(
         JsonFormatter() if (form or os.environ.get("CORTEX_LOG_FORMAT")) == "json" else TextFormatter()
     )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(name)
+    _root.handlers[:] = [handler]
+    _root.setLevel(name)
     # Python's own advice for cheap records: do not find out what no formatter tells (file, line, thread, process).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001  documented so
     for noisy in _QUIET:
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, _root.level))
 
 
 def new_request_id() -> str:
@@ -151,6 +191,11 @@ def request_ended(*, request_id: str, method: str, path: str, status: int, ms: f
     What only reads and went well is told at debug: polls every few seconds would hide the rest.
     """
     level = logging.DEBUG if method in ("GET", "HEAD") and status < 400 else logging.INFO
-    if access.isEnabledFor(level):
-        told = {"id": request_id, "ms": round(ms, 1), **fields}
+    if not access.isEnabledFor(level):
+        return
+    told = {"id": request_id, "ms": round(ms, 1), **fields}
+    handlers = _root.handlers
+    if len(handlers) == 1 and isinstance(handlers[0], BackgroundHandler) and not access.handlers:
+        handlers[0].tell(level, access.name, f"{method} {path} {status}", told)
+    else:
         access.log(level, "%s %s %s", method, path, status, extra={"fields": told})

@@ -24,9 +24,19 @@ _LINE_BREAKING = re.compile(r"[\r\n\0]")
 _NOT_IN_TARGET = re.compile(r"[^\x21-\x7e]")
 
 
-def forwardable_request_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """A client's headers that may go upstream, lower-cased: hop-by-hop fields, host, content-length and expect stay behind."""
-    return _without(_NOT_UPSTREAM, headers)
+def forwardable_request_headers(
+    headers: Iterable[tuple[str, str]], kept_back: frozenset[str] = frozenset()
+) -> list[tuple[str, str]]:
+    """A client's headers that may go upstream, lower-cased: hop-by-hop fields, host, content-length and expect stay behind.
+
+    `kept_back`: what else does, lower-cased.
+    """
+    return _without(_staying(kept_back), headers)
+
+
+@functools.lru_cache(maxsize=8)
+def _staying(kept_back: frozenset[str]) -> frozenset[str]:
+    return _NOT_UPSTREAM | kept_back
 
 
 def forwardable_response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -36,13 +46,15 @@ def forwardable_response_headers(headers: Iterable[tuple[str, str]]) -> list[tup
 
 def _without(staying: frozenset[str], headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     passed: list[tuple[str, str]] = []
-    options: set[str] = set()
+    options: set[str] | None = None
     for given, value in headers:
         name = given.lower()
-        if name == "connection":
+        if name not in staying:
+            if not name.startswith("proxy-"):
+                passed.append((name, value))
+        elif name == "connection":
+            options = options or set()
             options.update(option.strip().lower() for option in value.split(","))
-        elif name not in staying and not name.startswith("proxy-"):
-            passed.append((name, value))
     return [field for field in passed if field[0] not in options] if options else passed
 
 

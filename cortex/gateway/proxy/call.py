@@ -18,7 +18,6 @@ from cortex.wire.principal import PRINCIPAL_HEADERS
 
 MODEL_NAME_LIMIT = 512
 WAIT_HEADER = "x-cortex-wait"
-_JSON = (("content-type", "application/json"),)
 
 # For the gateway only: a client's keys and cookies are no neuron's business, who it is is ours to say, and a compressed
 # answer cannot be observed.
@@ -74,8 +73,8 @@ def read_call(
         raise errors.malformed_json(str(error)) from None
     if not isinstance(payload, dict):
         raise errors.invalid_request("the request body must be a JSON object", code="invalid_request_body", status=422)
-    call = _call(path, payload, body, names, principal)
-    return replace(call, headers=_headers(headers, request_id, principal), wait=_wait_policy(headers))
+    passed = forwardable_request_headers(headers, _KEPT_BACK)
+    return _call(path, payload, body, names, principal, _signed(passed, request_id, principal), _wait_policy(headers))
 
 
 def new_call(
@@ -87,11 +86,19 @@ def new_call(
     principal: Principal | None = None,
 ) -> Call:
     """A call of our own making, for a request in another dialect: its headers speak to us alone. Raises CortexError 400, 403, 404."""
-    call = _call(path, payload, orjson.dumps(payload), names, principal)
-    return replace(call, headers=_headers(_JSON, request_id, principal), wait=_wait_policy(headers))
+    body, passed = orjson.dumps(payload), [("content-type", "application/json")]
+    return _call(path, payload, body, names, principal, _signed(passed, request_id, principal), _wait_policy(headers))
 
 
-def _call(path: str, payload: dict[str, Any], body: bytes, names: Names, principal: Principal | None) -> Call:
+def _call(
+    path: str,
+    payload: dict[str, Any],
+    body: bytes,
+    names: Names,
+    principal: Principal | None,
+    headers: Headers,
+    wait: WaitPolicy | None,
+) -> Call:
     targets = names.targets(model := _model_of(payload))
     reserved = reserved_for(principal, path, payload, targets[0], names)
     changes: dict[str, Any] = dict(reserved.bounds) if reserved else {}
@@ -99,16 +106,12 @@ def _call(path: str, payload: dict[str, Any], body: bytes, names: Names, princip
         changes["model"] = targets[0]
     if changes:
         body = orjson.dumps({**payload, **changes})
-    return Call(
-        path,
-        (),
-        body,
-        targets[0],
-        stream=payload.get("stream") is True,
-        principal=principal,
-        estimate=reserved,
-        alternatives=tuple(each for each in targets[1:] if principal is None or principal.may_use(each, model)),
+    alternatives = (
+        tuple(each for each in targets[1:] if principal is None or principal.may_use(each, model))
+        if len(targets) > 1
+        else ()
     )
+    return Call(path, headers, body, targets[0], payload.get("stream") is True, principal, reserved, wait, alternatives)
 
 
 def reserved_for(
@@ -123,9 +126,13 @@ def reserved_for(
 
 
 def _wait_policy(headers: Iterable[tuple[str, str]]) -> WaitPolicy | None:
-    said = next((value for name, value in headers if name.lower() == WAIT_HEADER), None)
-    if said is None:
-        return None
+    for name, said in headers:
+        if name.lower() == WAIT_HEADER:
+            return _policy(said)
+    return None
+
+
+def _policy(said: str) -> WaitPolicy:
     for policy in get_args(WaitPolicy):
         if said.strip().lower() == policy:
             return cast("WaitPolicy", policy)
@@ -142,6 +149,6 @@ def _model_of(payload: dict[str, Any]) -> str:
     return model
 
 
-def _headers(headers: Iterable[tuple[str, str]], request_id: str, principal: Principal | None) -> Headers:
-    passed = [field for field in forwardable_request_headers(headers) if field[0] not in _KEPT_BACK]
+def _signed(passed: list[tuple[str, str]], request_id: str, principal: Principal | None) -> Headers:
+    """With what we say of the request ourselves."""
     return [*passed, ("x-request-id", request_id), *(principal.headers if principal else ())]

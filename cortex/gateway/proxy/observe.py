@@ -17,14 +17,10 @@ SHORT_WINDOW_S = 0.1  # a decode window below this says nothing about speed
 
 # Content, reasoning, completions' text and tool calls, when not empty: the role chunk is no token.
 _TOKEN = re.compile(rb'"(?:content|reasoning_content|reasoning|text|name|arguments)"\s*:\s*"(?!")')
-_USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w{1,32})"')
 _ERROR = re.compile(rb'^data: ?\{"error"', re.MULTILINE)  # a neuron's own last word in a stream that it cannot finish
-_TIMINGS = re.compile(rb'"timings"\s*:\s*\{')
-_COUNTS = {
-    name: re.compile(rb'"' + name.encode() + rb'"\s*:\s*(\d{1,12})')
-    for name in ("prompt_tokens", "completion_tokens", "cached_tokens", "prompt_n", "cache_n", "predicted_n")
-}
+_OBJECT = re.compile(rb"\s*:\s*\{")
+_COUNT = re.compile(rb'"(prompt_tokens|completion_tokens|cached_tokens|prompt_n|cache_n|predicted_n)"\s*:\s*(\d{1,12})')
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,23 +132,25 @@ class Totals:
 
 def usage_in(data: bytes) -> Usage | None:
     """The last `"usage": {…}` in `data`."""
-    told = _counts_after(_USAGE, data)
+    told = _counts_after(b'"usage"', data)
     if told is None:
         return None
-    return Usage(told.get("prompt_tokens"), told.get("completion_tokens"), told.get("cached_tokens"))
+    return Usage(told.get(b"prompt_tokens"), told.get(b"completion_tokens"), told.get(b"cached_tokens"))
 
 
 def timings_in(data: bytes) -> Usage | None:
     """The last `"timings": {…}` in `data`: llama.cpp says them with the last token, also to who did not ask for usage."""
-    told = _counts_after(_TIMINGS, data)
-    if told is None or "prompt_n" not in told:
+    told = _counts_after(b'"timings"', data)
+    if told is None or b"prompt_n" not in told:
         return None
-    return Usage(told["prompt_n"] + told.get("cache_n", 0), told.get("predicted_n"), told.get("cache_n"))
+    return Usage(told[b"prompt_n"] + told.get(b"cache_n", 0), told.get(b"predicted_n"), told.get(b"cache_n"))
 
 
-def _counts_after(place: re.Pattern[bytes], data: bytes) -> dict[str, int] | None:
-    ends = [match.end() for match in place.finditer(data)]
-    if not ends:
-        return None
-    found = {name: pattern.search(data, ends[-1]) for name, pattern in _COUNTS.items()}
-    return {name: int(match[1]) for name, match in found.items() if match}
+def _counts_after(key: bytes, data: bytes) -> dict[bytes, int] | None:
+    """The first of each count behind the last `key` whose value is an object."""
+    place = len(data)
+    while (place := data.rfind(key, 0, place)) >= 0:
+        if found := _OBJECT.match(data, place + len(key)):
+            counts = _COUNT.findall(data, found.end())
+            return {name: int(number) for name, number in reversed(counts)}
+    return None
