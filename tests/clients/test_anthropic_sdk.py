@@ -1,6 +1,5 @@
 """The official `anthropic` SDK, unmodified and validating every answer, against gateway + neuron + real engines."""
 
-import asyncio
 import contextlib
 
 import anthropic
@@ -8,6 +7,7 @@ import pytest
 from helpers.engine_recording import THINKING_TEMPLATE
 from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, running_fleet
 from helpers.scripted_gguf import script_text
+from helpers.shared import shared
 
 pytestmark = pytest.mark.model
 COLD = "cold"
@@ -21,9 +21,7 @@ TOOL = {
 
 
 @contextlib.asynccontextmanager
-async def _sdk(models_dir, tmp_path):
-    folder = tmp_path / "models"
-    folder.mkdir()
+async def _sdk(models_dir, folder):
     for file in models_dir.iterdir():
         (folder / file.name).symlink_to(file.resolve())
     (folder / f"{COLD}.gguf").symlink_to((models_dir / f"{SCRIPTED}.gguf").resolve())
@@ -37,16 +35,10 @@ async def _sdk(models_dir, tmp_path):
         yield client
 
 
-@pytest.fixture(name="run")
-def _run(models_dir, tmp_path):
-    def run(scenario):
-        async def session():
-            async with _sdk(models_dir, tmp_path) as client:
-                return await scenario(client)
-
-        return asyncio.run(session())
-
-    return run
+@pytest.fixture(name="run", scope="module")
+def _run(models_dir, tmp_path_factory):
+    with shared(_sdk(models_dir, tmp_path_factory.mktemp("models"))) as run:
+        yield run
 
 
 def _ask(text, **more):

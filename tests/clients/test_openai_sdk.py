@@ -1,12 +1,12 @@
 """The official `openai` SDK, unmodified, against gateway + neuron + real engines."""
 
-import asyncio
 import contextlib
 import json
 
 import openai
 import pytest
 from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, running_fleet
+from helpers.shared import shared
 
 pytestmark = pytest.mark.model
 EMBED = "embed"
@@ -21,9 +21,7 @@ TOOL = {
 
 
 @contextlib.asynccontextmanager
-async def _sdk(models_dir, tmp_path):
-    folder = tmp_path / "models"
-    folder.mkdir()
+async def _sdk(models_dir, folder):
     for file in models_dir.iterdir():
         (folder / file.name).symlink_to(file.resolve())
     (folder / f"{EMBED}.gguf").symlink_to((models_dir / f"{SCRIPTED}.gguf").resolve())
@@ -39,16 +37,10 @@ def _user(text):
     return [{"role": "user", "content": text}]
 
 
-@pytest.fixture(name="run")
-def _run(models_dir, tmp_path):
-    def run(scenario):
-        async def session():
-            async with _sdk(models_dir, tmp_path) as client:
-                return await scenario(client)
-
-        return asyncio.run(session())
-
-    return run
+@pytest.fixture(name="run", scope="module")
+def _run(models_dir, tmp_path_factory):
+    with shared(_sdk(models_dir, tmp_path_factory.mktemp("models"))) as run:
+        yield run
 
 
 def test_chat_and_stream_say_the_same(run):
