@@ -21,7 +21,7 @@ def aimed(document: dict[str, Any]) -> dict[str, Any]:
         for told in methods.values():
             for each in told.get("parameters", ()):
                 if each["in"] == "path" and each["name"] in KNOWN:
-                    each["schema"] = {"anyOf": [{"enum": KNOWN[each["name"]]}, each["schema"]]}
+                    each["schema"] = _known(each["name"])
     return aimed
 
 
@@ -34,10 +34,15 @@ def _is_asked(document: dict[str, Any], name: str) -> bool:
     )
 
 
+def _known(name: str) -> dict[str, Any]:
+    """Not beside what the document says: of a choice that holds another the fuzzer keeps the wider one."""
+    return {"enum": [*dict.fromkeys(KNOWN[name]), *(["nobody"] if isinstance(KNOWN[name][0], str) else [])]}
+
+
 def _aim(properties: dict[str, Any]) -> None:
     for name, schema in properties.items():
         if name in KNOWN:
-            properties[name] = {"anyOf": [{"enum": KNOWN[name]}, schema]}
+            properties[name] = _known(name)
         elif name in _BOUNDS:
             properties[name] = {"type": "integer", "minimum": 1, "maximum": _MOST}
         elif name == "options":

@@ -30,7 +30,7 @@ from cortex.errors import CortexError
 from cortex.log import new_request_id, request_ended
 from cortex.web.http1 import HEADER_LIMIT_BYTES, Protocol
 from cortex.web.sink import SanicSink as SanicSink
-from cortex.wire.errors import anthropic_body, ollama_body, openai_body, retry_after_header
+from cortex.wire.errors import dialect_of, error_body, retry_after_header
 
 Handler = Callable[..., Awaitable[HTTPResponse | None]]
 M = TypeVar("M", bound=BaseModel)
@@ -130,19 +130,13 @@ def error_response(request: Request, error: Exception) -> HTTPResponse:
     """Any exception in the client's dialect. What is not a CortexError is logged whole and told as "internal error"."""
     request_id = getattr(request.ctx, "id", None) or new_request_id() if request else new_request_id()
     known = as_cortex_error(request, error, request_id)
-    path = request.path if request else ""
+    dialect = dialect_of(request.path if request else "")
     headers = {"x-request-id": request_id, **retry_after_header(known)}
-    if path.startswith("/v1/messages"):
+    if dialect == "anthropic":
         headers["request-id"] = request_id
     if known.status == 401:
         headers["www-authenticate"] = "Bearer"
-    return json(_in_dialect(known, path, request_id), status=known.status, headers=headers)
-
-
-def _in_dialect(error: CortexError, path: str, request_id: str) -> dict[str, Any]:
-    if path.startswith("/v1/messages"):
-        return anthropic_body(error, request_id)
-    return ollama_body(error) if path.startswith("/api/") else openai_body(error)
+    return json(error_body(known, dialect, request_id), status=known.status, headers=headers)
 
 
 def as_cortex_error(request: Request | None, error: Exception, request_id: str) -> CortexError:

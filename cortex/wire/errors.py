@@ -1,13 +1,37 @@
-"""A CortexError as the bytes of a client's dialect: OpenAI's and Anthropic's error bodies, whole and inside a stream."""
+"""A CortexError in a client's dialect, whole or as a stream's last event; and an error that somebody else told, as ours.
+
+What the codes mean is `wire.error_table`. How a Response tells its failure is `wire.responses.failure`.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from cortex.errors import CortexError
+from cortex.wire.error_table import ROWS, SOON_S, Row, type_of
+from cortex.wire.fields import can_be_sent
+
+Dialect = Literal["openai", "anthropic", "ollama"]
+
+
+def dialect_of(path: str) -> Dialect:
+    """Who asks at a path expects errors of this form."""
+    if path.startswith("/v1/messages"):
+        return "anthropic"
+    return "ollama" if path.startswith("/api/") else "openai"
+
+
+def error_body(error: CortexError, dialect: Dialect, request_id: str) -> dict[str, Any]:
+    match dialect:
+        case "anthropic":
+            return anthropic_body(error, request_id)
+        case "ollama":
+            return ollama_body(error)
+        case "openai":
+            return openai_body(error)
 
 
 def openai_body(error: CortexError) -> dict[str, Any]:
@@ -61,31 +85,41 @@ def openai_event(error: CortexError) -> bytes:
     return b"data: " + orjson.dumps(openai_body(error)) + b"\n\n"
 
 
-_STATUS_OF_CODE = {
-    "invalid_api_key": 401,
-    "model_not_found": 404,
-    "rate_limit_exceeded": 429,
-    "insufficient_quota": 429,
-    "service_unavailable": 503,
-    "insufficient_vram": 503,
-    "shutting_down": 503,
-    "upstream_timeout": 504,
-}
-_STATUS_OF_TYPE = {"invalid_request_error": 400, "rate_limit_error": 429}
+# ---- what others tell
+
+_STATUS_OF_TYPE = {"invalid_request_error": 400, "rate_limit_error": 429, "insufficient_quota": 429, "api_error": 502}
+_OURS = frozenset({"message", "type", "code", "param"})
 
 
-def error_of(said: Any) -> CortexError:
-    """The `error` of an OpenAI stream's event, as ours. It has no status of its own: its code, else its type, tells it."""
+def error_of(said: Any, status: int | None = None) -> CortexError:
+    """What a neuron, a stream or a load's end tells of an error, as ours: an object as OpenAI's, or a text.
+
+    `status`: that of its answer. Without one its code tells it, which is a number for llama.cpp, else its type; 502 where nothing does.
+    """
     fields = said if isinstance(said, dict) else {"message": said}
-    code = fields.get("code")
-    status = code if isinstance(code, int) and 400 <= code < 600 else _STATUS_OF_CODE.get(str(code))
-    status = status or _STATUS_OF_TYPE.get(str(fields.get("type")), 502)
-    overflow = code == "context_length_exceeded" or fields.get("type") == "exceed_context_size_error"
-    message = fields.get("message")
+    code, kind, message = (fields.get(name) for name in ("code", "type", "message"))
+    if kind == "exceed_context_size_error":
+        code = "context_length_exceeded"
+    row = ROWS.get(code) if isinstance(code, str) else None
+    status = status or (row.status if row else _status_of(code, kind))
     return CortexError(
-        message if isinstance(message, str) and message else "the model failed without a reason",
-        status=400 if overflow else status,
-        type="invalid_request_error" if 400 <= status < 429 else str(fields.get("type") or "api_error"),
-        code="context_length_exceeded" if overflow else code if isinstance(code, str) else None,
-        retry_after=5 if status in (429, 503) else None,
+        message if isinstance(message, str) and message else f"it failed without a reason (status {status})",
+        status=status,
+        type=kind if isinstance(kind, str) and kind in _STATUS_OF_TYPE else type_of(status),
+        code=code if isinstance(code, str) else None,
+        param=param if isinstance(param := fields.get("param"), str) else None,
+        retry_after=_retry_after(row, status),
+        extras={name: value for name, value in fields.items() if name not in _OURS and can_be_sent(value)},
     )
+
+
+def _status_of(code: Any, kind: Any) -> int:
+    if isinstance(code, int) and 400 <= code < 600:
+        return code
+    return _STATUS_OF_TYPE.get(kind, 502) if isinstance(kind, str) else 502
+
+
+def _retry_after(row: Row | None, status: int) -> float | None:
+    if row and row.status == status:
+        return row.retry_after
+    return SOON_S if status in (429, 503) else None

@@ -28,7 +28,6 @@ KNOWN: dict[str, list[Any]] = {
     "wait": [True],
     "name": ["local", "other"],
     "job_id": ["none"],
-    "messages": [[{"role": "user", "content": "hi"}]],
 }
 HEADERS: tuple[dict[str, str], ...] = (
     {},

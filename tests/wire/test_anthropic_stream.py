@@ -344,7 +344,7 @@ def test_a_failure_in_the_middle():
         ),
         ({"message": "out of memory", "type": "server_error", "code": 500}, "api_error", "out of memory"),
         ("flat", "api_error", "flat"),
-        ({}, "api_error", "the model failed without a reason"),
+        ({}, "api_error", "it failed without a reason"),
     ],
 )
 def test_an_error_event_of_the_engine(said, kind, beginning):

@@ -18,10 +18,11 @@ from cortex.wire.errors import error_of, openai_body
     ],
 )
 def test_our_own_errors_come_back(error):
-    """What `openai_body` writes is read back with its message, code and status; retryable stays retryable where a wait helps."""
+    """What `openai_body` writes is read back whole, with the status and the wait that its code stands for."""
     read = error_of(openai_body(error)["error"])
-    assert (read.message, read.code, read.status) == (error.message, error.code, error.status)
-    assert (read.retry_after is not None) == (error.status in (429, 503))
+    assert (read.message, read.code, read.status, read.type) == (error.message, error.code, error.status, error.type)
+    assert (read.param, read.extras) == (error.param, error.extras)
+    assert (read.retry_after is None) == (error.retry_after is None)
 
 
 def test_numbers_as_codes():

@@ -29,6 +29,7 @@ from cortex.net.errors import ConnectFailed, ConnectionLost, NetError
 from cortex.net.headers import Headers
 from cortex.net.pool import Pool
 from cortex.wire import bearer
+from cortex.wire.errors import error_of
 from cortex.wire.fleet import Discovery, Health, Job, KeepRequest, LoadRequest, ModelEntry, UnloadRequest
 
 ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
@@ -207,14 +208,20 @@ class NeuronClient:
             return parsed
 
     async def _call(self, method: str, path: str, body: bytes, deadline_s: float) -> tuple[int, bytes]:
-        headers = [*self.credentials, ("accept-encoding", "identity")]
-        if body:
-            headers.append(("content-type", "application/json"))
+        headers = [("content-type", "application/json")] if body else []
+        status, _, answer = await self.exchange(method, path, body, headers, deadline_s)
+        return status, answer
+
+    async def exchange(
+        self, method: str, path: str, body: bytes, headers: Headers, deadline_s: float
+    ) -> tuple[int, Headers, bytes]:
+        """Any answer, whole: status, headers, body. Raises NeuronError when there is none."""
+        headers = [*self.credentials, ("accept-encoding", "identity"), *headers]
         with _translated(self.name):
             async with asyncio.timeout(deadline_s):
                 asking = self._pool.open(self.address, method, path, headers=headers, body=body)
                 async with await asking as exchange:
-                    return exchange.status, await exchange.read_all(ANSWER_LIMIT_BYTES)
+                    return exchange.status, exchange.headers, await exchange.read_all(ANSWER_LIMIT_BYTES)
 
     def _parsed(self, kind: TypeAdapter[T], value: Any) -> T:
         with _translated(self.name):
@@ -227,23 +234,7 @@ def refusal(status: int, body: bytes) -> CortexError:
         said = orjson.loads(body).get("error")
     except (orjson.JSONDecodeError, AttributeError):
         said = None
-    return error_from(said, status=status if 400 <= status < 600 else 502)
+    return error_of(said, status if 400 <= status < 600 else 502)
 
 
-_STATUS_BY_CODE = {"insufficient_vram": 503, "shutting_down": 503, "service_unavailable": 503, "model_not_found": 404}
-
-
-def error_from(said: Any, *, status: int | None = None) -> CortexError:
-    """The error that a neuron or a job tells of, as ours. Retryable is what a 503 or 429 says."""
-    fields = said if isinstance(said, dict) else {"message": said}
-    message, code = fields.get("message"), fields.get("code")
-    code = code if isinstance(code, str) else None
-    status = status or _STATUS_BY_CODE.get(code or "", 502)
-    return CortexError(
-        message if isinstance(message, str) and message else f"the neuron answered {status} without a reason",
-        status=status,
-        type="invalid_request_error" if 400 <= status < 429 else "api_error",
-        code=code,
-        retry_after=5 if status in (429, 503) else None,
-        extras={key: fields[key] for key in ("free_mb", "required_mb", "suggestion", "available") if key in fields},
-    )
+error_from = error_of

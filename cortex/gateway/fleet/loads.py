@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 
 from cortex import errors
 from cortex.errors import CortexError
-from cortex.gateway.fleet.client import JOB_WAIT_S, NeuronClient, NeuronError, NeuronRefusal, error_from
+from cortex.gateway.fleet.client import JOB_WAIT_S, NeuronClient, NeuronError, NeuronRefusal
 from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.metrics import Metrics
 from cortex.gateway.routing.decisions import Candidate
+from cortex.wire.errors import error_of
 from cortex.wire.fleet import Job, JobStage, KeepRequest, UnloadRequest
 
 PACE_S = 0.1  # a neuron that cannot wait with its answer must not be asked in a tight loop
@@ -62,7 +63,7 @@ class Loads:
             except NeuronError as error:
                 return logged(node, job_id, as_error(error))
             if job.finished:
-                return logged(node, job.model_id, error_from(job.error)) if job.stage == JobStage.failed else None
+                return logged(node, job.model_id, error_of(job.error)) if job.stage == JobStage.failed else None
             if job.bytes_done != done:
                 done = job.bytes_done
                 moved()

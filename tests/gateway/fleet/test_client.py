@@ -8,7 +8,8 @@ from benchmarks.ports import free_port
 from helpers.fake_neuron import FakeNeuron, answer, hang
 
 from cortex.config.gateway import NeuronRef
-from cortex.gateway.fleet.client import NeuronClient, NeuronError, NeuronRefusal, error_from, new_pool
+from cortex.gateway.fleet.client import NeuronClient, NeuronError, NeuronRefusal, new_pool
+from cortex.wire.errors import error_of
 from cortex.wire.fleet import LoadRequest
 
 
@@ -131,6 +132,6 @@ def test_an_environments_proxy_does_not_stand_between(monkeypatch):
 )
 def test_a_jobs_error_becomes_a_status(said, status, retryable):
     """A job has no status of its own: the code tells whether trying again helps."""
-    error = error_from(said)
+    error = error_of(said)
     assert (error.status, error.retry_after is not None) == (status, retryable)
     assert error.message
