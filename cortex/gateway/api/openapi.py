@@ -7,6 +7,7 @@ from typing import get_args
 
 from cortex.config.gateway import WaitPolicy
 from cortex.gateway.api.admin import AdminLoad, AdminUnload
+from cortex.gateway.api.push import PushRequest
 from cortex.gateway.proxy.call import WAIT_HEADER
 from cortex.wire.openapi import anthropic, chat, errors, fleet, ollama, responses
 from cortex.wire.openapi.operation import ASKING, Answer, Dialect, Document, Operation, document, parameter
@@ -19,7 +20,7 @@ _SCHEMAS = {
     **responses.SCHEMAS,
     **ollama.SCHEMAS,
     **fleet.SCHEMAS,
-    **of_models(AdminLoad, AdminUnload),
+    **of_models(AdminLoad, AdminUnload, PushRequest),
 }
 _KEYS = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key, where the gateway wants one"},
@@ -195,6 +196,15 @@ _BY_HAND = (
         {200: Answer("Loaded"), 202: Answer("Loading")},
         "AdminLoad",
         errors=_LOAD,
+    ),
+    Operation(
+        "POST",
+        "/models/push",
+        "Copy a model's files to a neuron that has none; with `wait` false only begin it",
+        "by hand",
+        {200: Answer("Pushed"), 202: Answer("Pushing")},
+        "PushRequest",
+        errors=(404, 409, 422, 502, 503, 507),
     ),
     Operation(
         "POST",

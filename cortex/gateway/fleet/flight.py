@@ -17,6 +17,7 @@ from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.room import Rooms
 from cortex.gateway.fleet.router import Router
 from cortex.gateway.fleet.signal import Signal
+from cortex.gateway.fleet.sync import Sync
 from cortex.gateway.routing.decisions import Candidate, Decision, Place, Queue, Reject, Serve, Wait
 
 LOOK_S = 0.5  # how often a model that waits for its turn looks at what other gateways' requests do there
@@ -55,6 +56,7 @@ class Flight:
         loads: Loads,
         poller: Poller,
         changed: Signal,
+        sync: Sync,
         *,
         patience_s: float,
         min_context: int | None,
@@ -69,6 +71,8 @@ class Flight:
         self._loads = loads
         self._poller = poller
         self._changed = changed
+        self._sync = sync
+        self._brought: set[str] = set()
         self._patience_s = patience_s
         self._min_context = min_context
         self._learned = _Learned()
@@ -153,6 +157,9 @@ class Flight:
     async def _place(self, best: Candidate) -> None:
         """Ask one neuron, if it still is the best once nobody else changes its memory."""
         node = self.node = best.node
+        if best.sync_from:
+            await self._bring(best, best.sync_from)
+            return
         if not self._router.may_go(self.model_id, node):
             await self._changed.wait(LOOK_S)
             return
@@ -172,6 +179,30 @@ class Flight:
             self._extend(SECS_PER_MIB * candidate.size_mb)
             failure = await self._follow(node, job.id)
         self._learn(candidate, failure)
+
+    async def _bring(self, candidate: Candidate, source: str) -> None:
+        """A neuron without the file gets it first; the next decision finds it there."""
+        node, self.job_id = candidate.node, None
+        try:
+            copy, task = self._sync.copy(self._router.listed_as(self.model_id, source), source, node, rate=self._router.rate)
+        except NeuronError as error:
+            self._blame(node, as_error(error))
+            return
+        copy.moved.append(self._extend)
+        try:
+            if job := await copy.begun(self._patience_s):
+                self.job_id = job.id
+            await asyncio.wait([task])
+        finally:
+            copy.moved.remove(self._extend)
+        if failure := task.result() or self._not_there(node):
+            self._blame(node, failure)
+
+    def _not_there(self, node: str) -> CortexError | None:
+        """What was copied twice and is not listed would be copied for ever."""
+        twice = node in self._brought
+        self._brought.add(node)
+        return errors.upstream_failed(f"'{self.model_id}' was copied to '{node}' and is not there") if twice else None
 
     async def _confirmed(self, best: Candidate) -> Candidate | None:
         """The candidate by fresh figures; None when there is a better one now, or nobody waits any more."""

@@ -22,11 +22,13 @@ from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.room import Rooms
 from cortex.gateway.fleet.router import Router
 from cortex.gateway.fleet.signal import Signal
+from cortex.gateway.fleet.sync import Sync
 from cortex.gateway.live import Live
 from cortex.gateway.routing.decisions import Candidate, Place, Queue, Serve, Wait
 from cortex.tasks import Tasks
 from cortex.wire.fleet import Job, KeepRequest
 
+COPY_S = 5.0  # for a copy to begin
 log = logging.getLogger(__name__)
 
 
@@ -34,13 +36,22 @@ class Lifecycle:
     """The flights of this gateway by model."""
 
     def __init__(
-        self, router: Router, rooms: Rooms, loads: Loads, poller: Poller, changed: Signal, tasks: Tasks, live: Live
+        self,
+        router: Router,
+        rooms: Rooms,
+        loads: Loads,
+        poller: Poller,
+        changed: Signal,
+        sync: Sync,
+        tasks: Tasks,
+        live: Live,
     ) -> None:
         self._router = router
         self._rooms = rooms
         self._loads = loads
         self._poller = poller
         self._changed = changed
+        self.sync = sync
         self._tasks = tasks
         self._live = live
         self._flights: dict[str, tuple[Flight, asyncio.Task[CortexError | None]]] = {}
@@ -85,7 +96,12 @@ class Lifecycle:
                 return None
 
     async def load_on(self, candidate: Candidate) -> Job | None:
-        """Load by hand: make room, and ask the neuron. None: it is loaded. Raises CortexError when it cannot be."""
+        """Load by hand: make room, and ask the neuron. None: it is loaded. Raises CortexError when it cannot be.
+
+        A neuron that has to get the file from another one only begins to; whoever looks again finds it there.
+        """
+        if source := candidate.sync_from:
+            return await self._begin_copy(candidate, source)
         async with self._rooms.changing(candidate.node):
             try:
                 made = await self._rooms.make(candidate)
@@ -102,6 +118,14 @@ class Lifecycle:
     async def _stay(self, request: KeepRequest, nodes: list[str]) -> list[None]:
         return list(await asyncio.gather(*(self._loads.keep(node, request) for node in nodes)))
 
+    async def _begin_copy(self, candidate: Candidate, source: str) -> Job | None:
+        listed = self._router.listed_as(candidate.request.model_id, source)
+        try:
+            copy, _ = self.sync.copy(listed, source, candidate.node, rate=self._router.rate)
+        except NeuronError as error:
+            raise as_error(error) from error
+        return await copy.begun(COPY_S)
+
     def _take_off(self, model_id: str) -> tuple[Flight, asyncio.Task[CortexError | None]]:
         profile = self._live.catalogue.profile(model_id)
         flight = Flight(
@@ -111,6 +135,7 @@ class Lifecycle:
             self._loads,
             self._poller,
             self._changed,
+            self.sync,
             patience_s=self._live.settings.load_timeout_secs,
             min_context=profile.min_context if profile else None,
         )

@@ -14,6 +14,7 @@ from cortex.gateway.live import Live
 from cortex.gateway.routing import turns
 from cortex.gateway.routing.decisions import Decision, Queue
 from cortex.gateway.routing.eviction import Circumstances
+from cortex.gateway.routing.feasible import files_of
 from cortex.gateway.routing.plan import explain
 from cortex.gateway.routing.route import route
 from cortex.gateway.routing.turns import Want
@@ -42,6 +43,16 @@ class Router:
     def explain(self, model: str) -> dict[str, Any]:
         """The same in words and numbers, for `GET /plan`."""
         return explain(model, self._live.catalogue, self._fleet.snapshot, self.circumstances())
+
+    @property
+    def rate(self) -> int | None:
+        """Of a copy, in bytes a second."""
+        return self._live.config.sync.rate
+
+    def listed_as(self, model_id: str, node: str) -> str:
+        """What a node calls its file of a model."""
+        file = files_of(model_id, self._live.catalogue.profile(model_id), self._fleet.snapshot).get(node)
+        return file.model_id if file else model_id
 
     def circumstances(self, **learned: Any) -> Circumstances:
         return Circumstances(

@@ -18,9 +18,9 @@ from cortex.config.catalogue import Catalogue, Profile
 from cortex.errors import CortexError
 from cortex.gateway.routing.decisions import Candidate, Decision, Place, Queue, Reject, Serve, Wait
 from cortex.gateway.routing.eviction import Circumstances, held_mb, is_busy
-from cortex.gateway.routing.feasible import feasible
+from cortex.gateway.routing.feasible import feasible, files_of
 from cortex.gateway.routing.need import attempts
-from cortex.gateway.routing.placement import Search, candidates
+from cortex.gateway.routing.placement import Search, candidates, giver
 from cortex.gateway.routing.snapshot import FleetSnapshot, family
 from cortex.gateway.routing.types import COMING, Node, Replica
 from cortex.wire.fleet import ModelStatus
@@ -57,7 +57,7 @@ def route(
     if able := candidates(Search(model_id, catalogue, fleet, now, avoid, patient=True)):
         return _queue(able[0], model_id, catalogue, fleet, now)
     # 5
-    return why_not(model_id, catalogue, fleet)
+    return why_not(model_id, catalogue, fleet, sync=now.sync)
 
 
 def _open(replicas: tuple[Replica, ...], now: Circumstances, avoid: Collection[str]) -> tuple[Replica, ...]:
@@ -127,12 +127,13 @@ def _residents(node: Node, catalogue: Catalogue, now: Circumstances) -> list[dic
     ]
 
 
-def why_not(model_id: str, catalogue: Catalogue, fleet: FleetSnapshot) -> Reject:
+def why_not(model_id: str, catalogue: Catalogue, fleet: FleetSnapshot, *, sync: bool = False) -> Reject:
     """Why a model that is on no ready neuron may be placed on none."""
     profile = catalogue.profile(model_id)
     if not any(node.ready for node in fleet.freest):
         return Reject(errors.unavailable("no healthy nodes available", retry_after=BUSY_RETRY_S))
-    able = [node for node in _perhaps(model_id, profile, fleet) if feasible(node, model_id, profile)]
+    copied = sync and giver(files_of(model_id, profile, fleet), fleet) is not None
+    able = [node for node in _perhaps(model_id, profile, fleet) if feasible(node, model_id, profile, copied=copied)]
     if up := [node for node in able if node.ready]:
         best = max(up, key=lambda node: (node.room_mb, node.free_mb))
         return Reject(_no_room(model_id, catalogue, fleet, best), best.name)
