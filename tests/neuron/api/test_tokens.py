@@ -7,7 +7,6 @@ import pytest
 from helpers.gateways import eventually
 from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, running_neuron
 from helpers.processes import children
-from helpers.smollm2_to_spm import write_spm_model
 from helpers.waiting import until
 
 from cortex.tasks import running
@@ -74,11 +73,11 @@ async def _answers(neuron, model):
 
 
 @pytest.fixture(name="folder")
-def _folder(models_dir, demo_model, tmp_path):
+def _folder(models_dir, old_llama_dir, tmp_path):
     """The models, and one whose vocabulary is SentencePiece's."""
     for model in models_dir.iterdir():
         (tmp_path / model.name).symlink_to(model.resolve())
-    write_spm_model(demo_model, tmp_path / f"{SPM}.gguf")
+    (tmp_path / f"{SPM}.gguf").symlink_to(old_llama_dir / "spm.gguf")
     return tmp_path
 
 
