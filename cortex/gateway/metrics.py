@@ -8,33 +8,19 @@ answers from 500 on; a caller's mistake is none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from cortex.gateway.answers import AnswerSeries
 from cortex.gateway.fleet.state import Fleet, NeuronView
 from cortex.gateway.proxy.observe import Totals
 from cortex.wire.fleet import ModelHealth
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-DURATION_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1200)
-FIRST_TOKEN_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120)
-SPEED_BUCKETS = (1, 2.5, 5, 10, 15, 20, 30, 40, 60, 80, 120, 200)
 _LABELS = ("model", "node")
 _PRINCIPAL = ("account", "key")
-
-
-class _Answers(NamedTuple):
-    """What every answer of one model on one node touches: finding series by their labels is what costs, so it is done once."""
-
-    requests: Counter
-    duration: Histogram
-    prompt: Counter
-    completion: Counter
-    cached: Counter
-    speed: Histogram
 
 
 class Metrics:
@@ -43,7 +29,8 @@ class Metrics:
     def __init__(self, fleet: Fleet) -> None:
         self._registry = CollectorRegistry()
         self._registry.register(_FleetGauges(fleet))
-        self._requests = self._counter("cortex_requests", "Requests that were sent to a neuron.")
+        self._answers = AnswerSeries()
+        self._registry.register(self._answers)
         self._errors = self._counter("cortex_request_errors", "Requests that a neuron, or the way to it, failed.")
         self._cold_starts = self._counter(
             "cortex_cold_starts", "Models that were loaded because a request came for them."
@@ -53,24 +40,9 @@ class Metrics:
         self._defrags = self._node_counter(
             "cortex_defragmentations_due", "Times that eviction.defrag_after_cycles unloads were reached."
         )
-        self._prompt = self._counter("cortex_prompt_tokens", "Prompt tokens, as the engines count them.")
-        self._completion = self._counter("cortex_completion_tokens", "Generated tokens.")
-        self._cached = self._counter("cortex_cached_prompt_tokens", "Prompt tokens that came from an engine's cache.")
-        self._duration = self._histogram(
-            "cortex_request_duration_seconds", "From sending the request to the end of its answer.", DURATION_BUCKETS
-        )
-        self._first_token = self._histogram(
-            "cortex_time_to_first_token_seconds",
-            "To the first content or reasoning token of a stream.",
-            FIRST_TOKEN_BUCKETS,
-        )
-        self._speed = self._histogram(
-            "cortex_tokens_per_second", "Generated tokens over the time from the first to the last.", SPEED_BUCKETS
-        )
         self._spent = self._counter("cortex_spend_tokens", "Tokens that a key was charged.", _PRINCIPAL)
         self._spent_prompt = self._counter("cortex_spend_prompt_tokens", "Of these, prompt tokens.", _PRINCIPAL)
         self._spent_completion = self._counter("cortex_spend_completion_tokens", "Of these, generated.", _PRINCIPAL)
-        self._series: dict[tuple[str, str], _Answers] = {}
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...] = _LABELS) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
@@ -78,11 +50,8 @@ class Metrics:
     def _node_counter(self, name: str, text: str) -> Counter:
         return Counter(name, text, ("node",), registry=self._registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(name, text, _LABELS, registry=self._registry, buckets=buckets)
-
     def sent(self, model: str, node: str) -> None:
-        self._series_of(model, node).requests.inc()
+        self._answers.of(model, node).requests += 1
 
     def failed(self, model: str, node: str) -> None:
         self._errors.labels(model, node).inc()
@@ -101,34 +70,13 @@ class Metrics:
 
     def answered(self, model: str, node: str, totals: Totals) -> None:
         """An answer is over, whole or not."""
-        series = self._series_of(model, node)
-        series.duration.observe(totals.seconds)
-        series.prompt.inc(totals.prompt_tokens)
-        series.completion.inc(totals.completion_tokens)
-        series.cached.inc(totals.cached_tokens)
-        if totals.first_token_s is not None:
-            self._first_token.labels(model, node).observe(totals.first_token_s)
-        if totals.tokens_per_second is not None:
-            series.speed.observe(totals.tokens_per_second)
+        self._answers.of(model, node).ended(totals)
 
     def spent(self, account_id: str, key_id: str, prompt: int, completion: int) -> None:
         """A key was charged, whether it has a cap or not."""
         self._spent.labels(account_id, key_id).inc(prompt + completion)
         self._spent_prompt.labels(account_id, key_id).inc(prompt)
         self._spent_completion.labels(account_id, key_id).inc(completion)
-
-    def _series_of(self, model: str, node: str) -> _Answers:
-        if series := self._series.get((model, node)):
-            return series
-        series = self._series[model, node] = _Answers(
-            self._requests.labels(model, node),
-            self._duration.labels(model, node),
-            self._prompt.labels(model, node),
-            self._completion.labels(model, node),
-            self._cached.labels(model, node),
-            self._speed.labels(model, node),
-        )
-        return series
 
     def exposition(self) -> bytes:
         """Prometheus's text format."""

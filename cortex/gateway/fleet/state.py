@@ -8,9 +8,8 @@ whoever holds `using(…)`, and refines the neurons' own figures between two pol
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeVar
@@ -164,18 +163,29 @@ class Fleet:
 
     # ---- counted by whoever sends a request
 
-    @contextlib.contextmanager
-    def using(self, node: str, model_id: str) -> Iterator[None]:
+    def using(self, node: str, model_id: str) -> Using:
         """One request of ours on a replica, for as long as the block lasts."""
-        key = (node, model_id)
-        self._in_flight[key] = self._in_flight.get(key, 0) + 1
-        try:
-            yield
-        finally:
-            self._in_flight[key] -= 1
-            if not self._in_flight[key]:
-                del self._in_flight[key]
-                self.changed.tell()
+        return Using((node, model_id), self._in_flight, self.changed)
+
+
+class Using:
+    """A context manager for one use; every request has one."""
+
+    __slots__ = ("_changed", "_in_flight", "_key")
+
+    def __init__(self, key: tuple[str, str], in_flight: dict[tuple[str, str], int], changed: Signal) -> None:
+        self._key = key
+        self._in_flight = in_flight
+        self._changed = changed
+
+    def __enter__(self) -> None:
+        self._in_flight[self._key] = self._in_flight.get(self._key, 0) + 1
+
+    def __exit__(self, *_: object) -> None:
+        left = self._in_flight[self._key] = self._in_flight[self._key] - 1
+        if not left:
+            del self._in_flight[self._key]
+            self._changed.tell()
 
 
 def _merged(old: Mapping[str, T], new: Mapping[str, T]) -> Mapping[str, T]:

@@ -337,6 +337,8 @@ class Dispatcher:
 
 def _printable(text: str) -> str:
     """Fit for a header: ids come from clients and from files."""
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(letter if " " <= letter <= "~" else "?" for letter in text)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -12,7 +11,7 @@ import orjson
 
 from cortex.errors import CortexError
 from cortex.gateway.fleet.client import refusal
-from cortex.gateway.fleet.state import Fleet
+from cortex.gateway.fleet.state import Fleet, Using
 from cortex.gateway.proxy.call import Call
 from cortex.gateway.proxy.observe import Totals
 from cortex.gateway.routing.decisions import Serve
@@ -60,7 +59,7 @@ class Journey:
         self._clock = clock
         self._attempts = 0
         self._looked_at: set[str] = set()
-        self._using: contextlib.AbstractContextManager[None] | None = None
+        self._using: Using | None = None
 
     def __enter__(self) -> Self:
         return self
