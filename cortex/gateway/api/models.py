@@ -2,7 +2,8 @@
 
 A model is listed exactly when a request for it would not be "not found". What is unknown is left out, never zero.
 The answer has what OpenAI's list has, what Anthropic's has, and ours. Only `capabilities` is another thing for the two:
-who sends `anthropic-version` is told null.
+who sends `anthropic-version` is told null. Codex asks with `client_version` and wants a catalogue of its own form in
+`models`: an empty one leaves what it knows of models as it is, where an entry would replace its own instructions.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class ModelsApi:
         entries, more = page_of(self.entries(request), request.args)
         ends = {"first_id": entries[0]["id"], "last_id": entries[-1]["id"]} if entries else {}
         edges = {"has_more": more, "first_id": None, "last_id": None} | ends
-        return orjson.dumps({"object": "list", "data": entries, **edges})
+        codex: dict[str, Any] = {"models": []} if "client_version" in request.args else {}
+        return orjson.dumps({"object": "list", "data": entries, **edges, **codex})
 
     async def retrieve(self, request: Request, model_id: str) -> HTTPResponse:
         entry = next((entry for entry in self.entries(request) if entry["id"] == model_id), None)

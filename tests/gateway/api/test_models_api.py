@@ -172,6 +172,19 @@ def test_the_alias_for_everything_takes_only_what_nobody_knows():
     asyncio.run(scenario())
 
 
+def test_codex_gets_an_empty_catalogue_of_its_own():
+    """It asks with its version, fails without `models`, and knows enough of a model with an empty one; nobody else sees it."""
+
+    async def scenario():
+        async with FakeNeuron("n", {"a": "loaded"}) as neuron, gateway([neuron]) as client:
+            for query, models in (("?client_version=0.169.0", []), ("", None)):
+                body = (await client.get(f"/v1/models{query}")).json()
+                assert [entry["id"] for entry in body["data"]] == ["a"]
+                assert body.get("models") == models
+
+    asyncio.run(scenario())
+
+
 def test_anthropics_clients_get_pages_and_no_capabilities_of_ours():
     """Pages in both directions have their ends told; with `anthropic-version` there is nothing that their schema forbids."""
 
