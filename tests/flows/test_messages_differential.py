@@ -20,10 +20,10 @@ import random
 
 import httpx
 import pytest
+from helpers.effort import cases
 from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, running_fleet
 
-pytestmark = [pytest.mark.model, pytest.mark.slow]
-REQUESTS = 200
+pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.long]
 SEED = 20261123
 WORDS = [
     "hello",
@@ -141,7 +141,7 @@ async def said(client, request):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("settings", "count"), [(SCRIPTED_MODEL, REQUESTS), (DEMO_MODEL, 20)], ids=[SCRIPTED, DEMO])
+@pytest.mark.parametrize(("settings", "count"), [(SCRIPTED_MODEL, cases(100, 200)), (DEMO_MODEL, cases(6, 20))], ids=[SCRIPTED, DEMO])
 def test_the_same_messages_say_the_same(models_dir, tmp_path, settings, count):
     """Generated requests with systems, histories, tools, unicode and stops: no difference but those above."""
 

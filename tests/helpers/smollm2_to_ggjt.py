@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from gguf import GGUFReader, TokenType
+from gguf import TokenType
 from helpers.legacy_ggml import counted_bytes, tensor_head
-from helpers.smollm2_to_spm import byte_decoder, late, merge_ranks, missing_bytes
+from helpers.smollm2_to_spm import byte_decoder, late, merge_ranks, missing_bytes, opened
 
 _MULTIPLES = (256, 128, 64, 32, 16)
 _LAYER = {
@@ -30,7 +30,7 @@ _LAYER = {
 
 
 def write_ggjt_model(source: Path, target: Path) -> None:
-    reader = GGUFReader(source)
+    reader = opened(source)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
 
     def get(key: str) -> Any:

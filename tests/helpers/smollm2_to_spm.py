@@ -12,10 +12,12 @@ SentencePiece's greedy merging walks in the same order:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from gguf import GGUFReader, GGUFValueType, GGUFWriter, TokenType
 
 SPACE = "\u2581"
@@ -33,6 +35,21 @@ _REWRITTEN = {
     "tokenizer.ggml.bos_token_id",
     "tokenizer.ggml.eos_token_id",
 }
+
+
+class _Reader(GGUFReader):
+    """Without numpy's bookkeeping for every slice of a mapped file, which takes most of the time."""
+
+    def _get(self, *args: Any, **more: Any) -> Any:
+        if isinstance(self.data, np.memmap):
+            self.data = self.data.view(np.ndarray)  # type: ignore[assignment]
+        return super()._get(*args, **more)
+
+
+@functools.cache
+def opened(source: Path) -> GGUFReader:
+    """Read once for all that is made of it."""
+    return _Reader(source)
 
 
 class Token(NamedTuple):
@@ -95,8 +112,7 @@ def spm_vocabulary(tokens: Sequence[str], kinds: Sequence[int], merges: Sequence
 
 
 def write_spm_model(source: Path, target: Path) -> None:
-    """5 s, most of it reading 49,152 tokens."""
-    reader = GGUFReader(source)
+    reader = opened(source)
 
     def get(key: str) -> Any:
         return reader.fields[key].contents()
