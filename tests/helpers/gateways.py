@@ -57,6 +57,7 @@ async def gateway(
     eviction: dict[str, Any] | None = None,
     responses: dict[str, Any] | None = None,
     images: dict[str, Any] | None = None,
+    sync: dict[str, Any] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Client]:
     """A running gateway and a client of it; `settings` are those of its own table."""
@@ -65,6 +66,7 @@ async def gateway(
             "gateway": {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "drain_secs": 0, **settings},
             "entitlements": entitlements or {},
             "eviction": eviction or {},
+            "sync": sync or {},
             "responses": responses or {},
             "images": images or {},
             "neurons": [neuron.ref if isinstance(neuron, FakeNeuron) else neuron for neuron in neurons],

@@ -1,0 +1,186 @@
+"""A model's files from one neuron to another through the gateway: cut in the middle, changed on the way, and served at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.certificates import certificate
+from helpers.gateways import Client, eventually, gateway
+from helpers.live import SCRIPTED, SCRIPTED_MODEL, Live, live, neuron_config
+from helpers.tap import Tap, tap
+from helpers.waiting import until
+
+from cortex.neuron import app as neuron_app
+
+pytestmark = pytest.mark.model
+
+TOKEN = "t0ken-of-the-fleet"
+ORG = "org/scripted"
+SETTINGS = {key: value for key, value in SCRIPTED_MODEL.items() if key != "model_id"}
+
+
+@contextlib.asynccontextmanager
+async def neuron(folder: Path, **more: Any) -> AsyncIterator[Live]:
+    """A real neuron that gives and takes files."""
+    folder.mkdir(exist_ok=True)
+    config = neuron_config(folder, **({"token": TOKEN, "sync": {"accept": True}} | more))
+    async with neuron_app.running(config) as handle, live(f"http://{handle.listen}") as client:
+        client.http.headers["authorization"] = f"Bearer {TOKEN}"
+        yield client
+
+
+def ref(name: str, url: str, **more: str) -> dict[str, str]:
+    return {"name": name, "endpoint": url, "token": TOKEN, **more}
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def give(folder: Path, model: Path, name: str = "scripted.gguf") -> Path:
+    """A models_dir with the model in it."""
+    place = folder / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.symlink_to(model)
+    return folder
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+async def push(client: Client, **more: Any) -> Any:
+    answer = await client.post("/models/push", json={"model_id": SCRIPTED, "node": "b", **more})
+    return answer.status_code, answer.json()
+
+
+async def listed(at: Live) -> list[str]:
+    return [entry["id"] for entry in await at.get("/models?all=true")]
+
+
+def test_a_push_survives_a_cut_a_restart_and_a_flipped_byte(tmp_path, scripted_model):
+    """Only what is missing is sent again; until all of it is verified no model is listed; then the neuron serves it."""
+    size = scripted_model.stat().st_size
+
+    async def half_way(cable: Tap, client: Client) -> None:
+        status, told = await push(client, wait=False)
+        assert (status, told["status"], told["from"]) == (202, "pushing", "a"), told
+        assert (await client.get(f"/jobs/{told['job']['id']}")).json()["model_id"] == SCRIPTED
+        await until(lambda: cable.cuts)
+
+    async def scenario():
+        async with (
+            neuron(give(tmp_path / "a", scripted_model)) as a,
+            tap(0) as cable,
+            gateway([ref("a", a.url), ref("b", cable.url)], poll_interval_secs=0.1) as client,
+        ):
+            cable.cut_after, cable.flip_after = size // 2, size // 4
+            async with neuron(tmp_path / "b") as b:
+                cable.port = port_of(b.url)
+                await eventually(lambda: _takes_files(client, "b"))
+                await half_way(cable, client)
+                (partial,) = (tmp_path / "b/.incoming").glob("*.incomplete")
+                assert 0 < partial.stat().st_size < size
+                assert await listed(b) == []
+            came = partial.stat().st_size
+            async with neuron(tmp_path / "b") as b:  # started again: what had come is still there
+                cable.port, cable.plugged = port_of(b.url), True
+                assert await push(client) == (200, {"status": "pushed", "node": "b", "from": "a"})
+                assert sha256(tmp_path / "b/scripted.gguf") == sha256(scripted_model)
+                assert (cable.cuts, cable.flips) == (1, 1)
+                assert came <= cable.passed < size * 1.9
+                assert await listed(b) == [SCRIPTED]
+                assert not (tmp_path / "b/.incoming").exists()
+                assert await push(client) == (200, {"status": "present", "node": "b"})
+                loaded = await client.post("/models/load", json={**SCRIPTED_MODEL, "node": "b"})
+                assert loaded.json() == {"status": "loaded", "node": "b"}
+                said = await client.chat(SCRIPTED, messages=[{"role": "user", "content": "Hello"}], max_tokens=8)
+                assert said.headers["x-cortex-node"] == "b"
+                assert "scripted" in said.text
+
+    asyncio.run(scenario())
+
+
+async def _takes_files(client: Client, name: str) -> bool:
+    """The gateway has heard of the neuron."""
+    return (await client.node(name))["healthy"] is True
+
+
+def test_a_request_brings_the_files_to_where_the_model_may_run(tmp_path, scripted_model):
+    """With `[sync] allow` a cold load copies first; the client only waits. Without it there is no such place."""
+    pinned = {"models": [{"id": ORG, "pinned_on": ["b"], "harness": "llamacpp", **SETTINGS}]}
+
+    async def scenario(*, allow: bool):
+        async with (
+            neuron(give(tmp_path / "a", scripted_model, "org/scripted/scripted-F32.gguf")) as a,
+            neuron(tmp_path / "b") as b,
+            gateway([ref("a", a.url), ref("b", b.url)], pinned, sync={"allow": allow, "rate": "500MB/s"}) as client,
+        ):
+            plan = (await client.get(f"/plan?model={ORG}")).json()
+            said = await client.chat(ORG, messages=[{"role": "user", "content": "Hello"}], max_tokens=8)
+            if not allow:
+                assert said.status_code == 404, said.text
+                return
+            assert plan["nodes"][0]["sync_from"] == "a"
+            assert (said.status_code, said.headers["x-cortex-node"]) == (200, "b"), said.text
+            assert "scripted" in said.text
+            assert sha256(tmp_path / "b/org/scripted/scripted-F32.gguf") == sha256(scripted_model)
+
+    asyncio.run(scenario(allow=False))
+    (tmp_path / "a/org/scripted/scripted-F32.gguf").unlink()
+    asyncio.run(scenario(allow=True))
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "asked", "status", "says"),
+    [
+        ({}, {"sync": {}}, {}, 409, "[sync] accept = true"),
+        ({"token": None, "sync": {}}, {}, {}, 409, "[sync] offer = true"),
+        ({"sync": {"offer": False}}, {}, {}, 409, "'a', which gives no files"),
+        ({}, {}, {"node": "c"}, 404, "known are: a, b"),
+        ({}, {}, {"model_id": "absent"}, 404, "absent"),
+        ({}, {}, {"source": "b"}, 404, "it is on a"),
+        ({}, {}, {"rate": "fast"}, 400, "50MB/s"),
+    ],
+    ids=["not accepted", "no token", "not offered", "no such node", "no such model", "not there", "no rate"],
+)
+def test_what_cannot_be_pushed_is_one_sentence(tmp_path, scripted_model, of_a, of_b, asked, status, says):
+    """The answer says what is missing, and on which host."""
+
+    async def scenario():
+        async with (
+            neuron(give(tmp_path / "a", scripted_model), **of_a) as a,
+            neuron(tmp_path / "b", **of_b) as b,
+            gateway([ref("a", a.url), ref("b", b.url)]) as client,
+        ):
+            refused, told = await push(client, **asked)
+            assert (refused, says in told["error"]["message"]) == (status, True), told
+            assert await listed(b) == []
+
+    asyncio.run(scenario())
+
+
+def test_files_travel_over_tls_like_everything_between_roles(tmp_path, scripted_model):
+    """Neurons that are known by https are asked by https, and shown their token."""
+    trusted = certificate(tmp_path, "both")
+
+    async def scenario():
+        async with (
+            neuron(give(tmp_path / "a", scripted_model), **trusted.listener) as a,
+            neuron(tmp_path / "b", **trusted.listener) as b,
+        ):
+            refs = [
+                ref(name, at.url.replace("http:", "https:"), tls_ca=str(trusted.certificate))
+                for name, at in (("a", a), ("b", b))
+            ]
+            async with gateway(refs) as client:
+                assert (await push(client))[1]["status"] == "pushed"
+        assert sha256(tmp_path / "b/scripted.gguf") == sha256(scripted_model)
+
+    asyncio.run(scenario())
