@@ -54,10 +54,6 @@ def boolean(value: Any) -> str | None:
     return None if isinstance(value, bool) else "true or false"
 
 
-def text(value: Any) -> str | None:
-    return None if isinstance(value, str) else "a string"
-
-
 def an_object(value: Any) -> str | None:
     return None if isinstance(value, dict) else "an object"
 
@@ -163,8 +159,15 @@ def _are_tokens(value: list[Any]) -> bool:
     return all(_is_integer(each) and each >= 0 for each in value)
 
 
+def query(value: Any) -> str | None:
+    """llama.cpp dies of a pair without a single token."""
+    return None if isinstance(value, str) and value else "a non-empty string"
+
+
 def documents(value: Any) -> str | None:
-    return None if isinstance(value, list) and value else "a non-empty list of strings"
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return None
+    return "a non-empty list of strings"
 
 
 # ---- the tables
@@ -196,7 +199,7 @@ CHAT: Mapping[str, Rule] = {
 }
 COMPLETIONS: Mapping[str, Rule] = {**GENERATION, "prompt": prompt, "echo": boolean, "logprobs": integer(0, 20)}
 EMBEDDINGS: Mapping[str, Rule] = {"input": embedding_input}
-RERANK: Mapping[str, Rule] = {"query": text, "documents": documents, "top_n": integer(0, 2**31 - 1)}
+RERANK: Mapping[str, Rule] = {"query": query, "documents": documents, "top_n": integer(0, 2**31 - 1)}
 
 
 # ---- rules for several values
@@ -263,6 +266,18 @@ def _check_media(where: str, kind: str, part: Json) -> None:
 def _check_calls(where: str, calls: Any) -> None:
     if not isinstance(calls, list) or not all(_is_tool(call) for call in calls):
         raise wrong(where, 'a list of {"id": …, "type": "function", "function": {"name": …, "arguments": …}}')
+
+
+def check_tools(value: Any) -> None:
+    """Raises CortexError (400) for a tool that is none of functions: those of a vendor's own servers, and free-form ones."""
+    for index, tool in enumerate(value if isinstance(value, list) else ()):
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if isinstance(kind, str) and kind != "function":
+            raise errors.invalid_request(
+                f"tools[{index}]: a tool of type '{kind}' cannot be called by a model here, only functions can",
+                code="unsupported_tool",
+                param=f"tools[{index}].type",
+            )
 
 
 def check_tool_choice(body: Json) -> None:

@@ -102,7 +102,7 @@ _REQUESTS: Schemas = {
         {"model": NAME, "input": _EMBEDDED}, {"encoding_format": word("float", "base64"), "dimensions": ANYTHING}
     ),
     "RerankRequest": asked(
-        {"model": NAME, "query": TEXT, "documents": array(TEXT, least=1)},
+        {"model": NAME, "query": NAME, "documents": array(TEXT, least=1)},
         {"top_n": within(0, 2**31 - 1, "integer")},
     ),
     "TokenizeRequest": asked(

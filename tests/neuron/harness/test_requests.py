@@ -21,6 +21,11 @@ def chat(**fields):
     return {"model": "m", "messages": [USER], **fields}
 
 
+def allowing(*names, mode="auto"):
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
+
+
 def refusal(path, body, spec) -> CortexError:
     with pytest.raises(CortexError) as refused:
         harness.prepare(path, body, spec)
@@ -112,12 +117,24 @@ def test_a_sound_chat_request_passes_untouched(body, spec):
         ({"response_format": {"type": "json_schema"}}, "response_format"),
         ({"tools": "x"}, "tools"),
         ({"tools": [1]}, "tools"),
-        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [TOOL, {"type": "custom", "custom": {"name": "patch"}}]}, "tools[1].type"),
         ({"tools": [{"type": "function", "function": {}}]}, "tools"),
         ({"tools": [TOOL], "tool_choice": "bogus"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": 5}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
         ({"tool_choice": "required"}, "tools"),
+        ({"tools": [TOOL], "tool_choice": allowing("g")}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": allowing("f", mode="none")}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": allowing(mode="required")}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": []}}, "tool_choice"),
+        (
+            {"tools": [TOOL], "tool_choice": {**allowing(), "allowed_tools": {"mode": "auto", "tools": [{}]}}},
+            "tool_choice",
+        ),
+        ({"tools": "x", "tool_choice": allowing("f")}, "tool_choice"),
+        ({"tools": 5, "tool_choice": allowing("f")}, "tool_choice"),
     ],
 )
 def test_a_mistake_in_a_chat_request_is_named(fields, param, spec):
@@ -125,6 +142,18 @@ def test_a_mistake_in_a_chat_request_is_named(fields, param, spec):
     error = refusal(CHAT, chat(**fields), spec)
     assert (error.status, error.type, error.param) == (400, "invalid_request_error", param)
     assert param.partition("[")[0] in error.message
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_only_allowed_tools_are_shown(mode, spec):
+    """The engine gets those alone, with the mode as its choice; none allowed is none shown."""
+    other = {"type": "function", "function": {"name": "g", "parameters": {"type": "object"}}}
+    body = chat(tools=[TOOL, other], tool_choice=allowing("g", mode=mode))
+    narrow = chat(tools=[other], tool_choice=mode)
+    assert harness.prepare(CHAT, body, spec).body == harness.prepare(CHAT, narrow, spec).body
+    assert body["tools"] == [TOOL, other]
+    none = harness.prepare(CHAT, chat(tools=[TOOL, other], tool_choice=allowing()), spec).body
+    assert none == harness.prepare(CHAT, chat(), spec).body
 
 
 def test_images_want_a_projector(spec):
@@ -202,7 +231,9 @@ def test_mistakes_in_embedding_inputs(value, spec):
         ({}, "query"),
         ({"query": "x"}, "documents"),
         ({"query": 5, "documents": ["a"]}, "query"),
+        ({"query": "", "documents": [""]}, "query"),  # llama.cpp would die of it
         ({"query": "x", "documents": []}, "documents"),
+        ({"query": "x", "documents": ["a", 1]}, "documents"),
     ],
 )
 def test_mistakes_in_rerank(fields, param, spec):
