@@ -78,6 +78,7 @@ async def running_fleet(
     catalogue: dict[str, Any] | None = None,
     gateway: dict[str, Any] | None = None,
     responses: dict[str, Any] | None = None,
+    images: dict[str, Any] | None = None,
     **more: Any,
 ) -> AsyncIterator[Live]:
     """A gateway in front of one neuron, both real; yields the gateway once the default models are tried."""
@@ -86,7 +87,7 @@ async def running_fleet(
             await asyncio.sleep(0.05)
         settings = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", **(gateway or {})}
         neurons = [{"name": "local", "endpoint": neuron.url}]
-        config = {"gateway": settings, "neurons": neurons, "responses": responses or {}}
+        config = {"gateway": settings, "neurons": neurons, "responses": responses or {}, "images": images or {}}
         parsed = validate(GatewayConfig, config, source="test")
         async with (
             gateway_app.running(parsed, validate(Catalogue, catalogue or {}, source="test")) as handle,
