@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from helpers import processes
 from helpers.legacy_falcon import falcon_bytes
@@ -19,6 +20,12 @@ from helpers.legacy_ggml import write_legacy_models
 from helpers.scripted_gguf import write_scripted_model
 from helpers.smollm2_to_ggjt import write_ggjt_model
 from helpers.smollm2_to_spm import write_spm_model
+
+# The same examples in every run, however slow the machine is.
+hypothesis.settings.register_profile(
+    "cortex", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("cortex")
 
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -288,7 +288,9 @@ SMALL = gguf(
     [tensor("token_embd.weight", [64]), tensor("output.weight", [32, 2], 8, 256)],
     b"\0" * 324,
 )
-fuzzed = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzed = settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def header_or_error(read: Read, content: bytes) -> None:

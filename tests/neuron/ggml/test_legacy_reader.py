@@ -119,7 +119,9 @@ def test_a_bin_of_another_program_is_no_model(tmp_path: Path) -> None:
 SOURCES = (*(legacy_bytes(family) for family in ("gpt2", "gptj", "mpt", "replit", "gpt_neox")), falcon_bytes())
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(data=st.data())
 def test_any_mutation_is_a_typed_error_or_a_whole_model(tmp_path: Path, data: st.DataObject) -> None:
     """Bytes changed, cut out or put in: an error of ours, or a file whose tensors are all there."""
