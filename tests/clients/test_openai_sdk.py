@@ -198,6 +198,26 @@ def test_a_tool_that_must_be_called(run):
     run(scenario)
 
 
+def test_a_tool_of_those_that_are_allowed(run):
+    """`allowed_tools`: of two tools the model calls the one that it may."""
+    tools = [TOOL, {"type": "function", "function": {"name": "end_world", "parameters": {"type": "object"}}}]
+
+    async def scenario(client):
+        for allowed in ("get_weather", "end_world"):
+            named = [{"type": "function", "function": {"name": allowed}}]
+            answer = await client.chat.completions.create(
+                model=SCRIPTED,
+                messages=_user("Weather?"),
+                tools=tools,
+                tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": named}},
+                max_tokens=200,
+            )
+            (call,) = answer.choices[0].message.tool_calls
+            assert call.function.name == allowed
+
+    run(scenario)
+
+
 def test_completions_and_embeddings(run):
     """The legacy completion, and vectors in both encodings (the SDK asks for base64 by itself)."""
 
