@@ -247,3 +247,21 @@ def test_langchain(models_dir, tmp_path):
             assert told.splitlines() == [HELLO, HELLO, "get_weather Paris"] * 3
 
     asyncio.run(scenario())
+
+
+@needs("aider")
+def test_aider(models_dir, tmp_path):
+    """Through LiteLLM, streamed: what it prints has the model's answer, and no file is touched."""
+
+    async def scenario():
+        async with _fleet(models_dir) as fleet:
+            aider = Program(tmp_path, {"OPENAI_API_BASE": f"{fleet.url}/v1", "OPENAI_API_KEY": "any"})
+            quiet = (
+                "--no-show-model-warnings --no-check-update --analytics-disable --yes-always --no-pretty "
+                "--no-git --map-tokens 0 --no-show-release-notes"
+            )
+            told = await aider.run("aider", "--model", f"openai/{SCRIPTED}", *quiet.split(), "--message", "hi")
+            assert HELLO in told
+            assert not [path for path in aider.work.iterdir() if not path.name.startswith(".aider")]
+
+    asyncio.run(scenario())

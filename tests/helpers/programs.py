@@ -11,7 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 INSTALLED = ROOT / ".clients"
-PATH = f"{INSTALLED / 'node_modules' / '.bin'}:{INSTALLED / 'venv' / 'bin'}:/usr/local/bin:/usr/bin:/bin"
+OURS = (INSTALLED / "node_modules" / ".bin", INSTALLED / "venv" / "bin", INSTALLED / "aider" / "bin")
+PATH = ":".join([*map(str, OURS), "/usr/local/bin", "/usr/bin", "/bin"])
 TIMEOUT_S = 240
 
 
