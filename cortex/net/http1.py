@@ -78,12 +78,13 @@ class Connection(asyncio.Protocol):
             self._quick = False
             self._limit_receipt(UNRECEIVED_S)
 
-    async def read(self, timeout_s: float | None) -> bytes:
-        """The pieces of the body that came, joined; b"" at its end."""
-        answer = self.current()
-        if not answer.buffered and not answer.complete:
-            await self._wait(answer, timeout_s, for_head=False)
-        data = answer.take()
+    async def wait_for_body(self, timeout_s: float | None) -> None:
+        """Return when there is more of the body, or its end."""
+        await self._wait(self.current(), timeout_s, for_head=False)
+
+    def take(self) -> bytes:
+        """The pieces of the body that came, joined; b"" when there are none."""
+        data = self.current().take()
         if self._paused:
             self._paused = False
             cast("asyncio.Transport", self._transport).resume_reading()

@@ -40,5 +40,5 @@ async def open_with_keepalive(
             return task.result(), started
     except BaseException:
         if task.done() and not task.cancelled() and task.exception() is None:
-            await task.result().aclose()
+            task.result().close()
         raise

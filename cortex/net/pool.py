@@ -44,7 +44,8 @@ class Pool:
         self._max_idle = max_idle_per_address
         self._keepalive = keepalive
         self._open: set[Connection] = set()
-        self._idle: dict[Address, dict[Connection, None]] = {}  # the last to rest is the first to be used
+        # The last to rest is the first to be used. A place may be empty while its connections are busy.
+        self._idle: dict[Address, dict[Connection, None]] = {}
         self._closed = False
 
     def __repr__(self) -> str:
@@ -145,28 +146,29 @@ class Pool:
             await loop.create_connection(lambda: connection, address.host, address.port, ssl=address.tls)
 
     def _take(self, address: Address) -> Connection | None:
-        while resting := self._idle.get(address):
+        resting = self._idle.get(address)
+        while resting:
             connection, _ = resting.popitem()
-            if not resting:
-                del self._idle[address]
             if not connection.rested_too_long():
                 return connection
             self._drop(connection)
         return None
 
     def _release(self, connection: Connection) -> None:
-        resting = self._idle.get(connection.address, {})
+        resting = self._idle.get(connection.address)
+        if resting is None:
+            resting = self._idle[connection.address] = {}
         if self._closed or not self._keepalive or not connection.reusable() or len(resting) >= self._max_idle:
             self._drop(connection)
             return
         connection.rest(self._keepalive_s)
-        self._idle.setdefault(connection.address, resting)[connection] = None
+        resting[connection] = None
 
     def _drop(self, connection: Connection) -> None:
         self._open.discard(connection)
         resting = self._idle.get(connection.address)
-        if resting is not None and connection in resting:
-            del resting[connection]
+        if resting is not None:
+            resting.pop(connection, None)
             if not resting:
                 del self._idle[connection.address]
         connection.abort()
@@ -180,7 +182,7 @@ class Exchange:
     Header names are lower-cased.
     """
 
-    __slots__ = ("_answer", "_connection", "_release", "headers", "status")
+    __slots__ = ("_answer", "_connection", "_is_event_stream", "_release", "headers", "status")
 
     def __init__(self, connection: Connection, release: Callable[[Connection], None]) -> None:
         answer = connection.current()
@@ -189,6 +191,7 @@ class Exchange:
         self._answer = answer
         self._connection: Connection | None = connection
         self._release = release
+        self._is_event_stream: bool | None = None
 
     def __repr__(self) -> str:
         return f"<Exchange {self.status}{'' if self._connection else ', freed'}>"
@@ -199,24 +202,35 @@ class Exchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self.aclose()
+        self.close()
 
     def header(self, name: str) -> str | None:
         """The first value of a header, by its lower-cased name."""
         return self._answer.header(name)
+
+    def is_event_stream(self) -> bool:
+        """Whether it has events that can be seen: compressed, it is a body like any other."""
+        if self._is_event_stream is None:
+            media_type = (self.header("content-type") or "").partition(";")[0].strip().lower()
+            plain = media_type == "text/event-stream" and self.header("content-encoding") in (None, "identity")
+            self._is_event_stream = plain
+        return self._is_event_stream
 
     async def read(self, idle_timeout_s: float | None = None) -> bytes:
         """The next piece as it came (pieces that piled up are joined), b"" at the end.
 
         Raises ConnectionLost, ProtocolError, or IdleTimeout when nothing comes for `idle_timeout_s`.
         """
-        if self._connection is None:
-            if self._answer.complete and not self._answer.buffered:
+        answer, connection = self._answer, self._connection
+        if connection is None:
+            if answer.complete and not answer.buffered:
                 return b""
             raise RuntimeError("the exchange was closed before its body ended")
-        data = await self._connection.read(idle_timeout_s)
-        if self._answer.complete:
-            self._free()
+        if not answer.buffered and not answer.complete:
+            await connection.wait_for_body(idle_timeout_s)
+        data = connection.take()
+        if answer.complete:
+            self.close()
         return data
 
     async def read_all(self, limit_bytes: int, idle_timeout_s: float | None = None) -> bytes:
@@ -230,11 +244,8 @@ class Exchange:
                 raise ProtocolError(f"the answer is larger than the {limit_bytes} bytes accepted here")
         return b"".join(pieces)
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Free the connection now; a second time does nothing."""
-        self._free()
-
-    def _free(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._release(connection)

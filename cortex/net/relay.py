@@ -74,12 +74,6 @@ def stream_headers(headers: Headers) -> list[tuple[str, str]]:
     return kept + [field for field in _STREAM_HEADERS if field[0] not in present]
 
 
-def is_event_stream(exchange: Exchange) -> bool:
-    """An event stream whose events can be seen: compressed, it is a body like any other."""
-    media_type = (exchange.header("content-type") or "").partition(";")[0].strip().lower()
-    return media_type == "text/event-stream" and exchange.header("content-encoding") in (None, "identity")
-
-
 async def relay(
     exchange: Exchange, sink: Sink, *, started: bool, observer: Observer | None, idle_timeout_s: float
 ) -> None:
@@ -88,21 +82,18 @@ async def relay(
     Raises NetError when the upstream fails on the way. Then the client of an event stream has whole events only, and the
     caller may send one more; any other body is cut short, and the caller must make that visible (no `finish`).
     """
-    events = is_event_stream(exchange)
+    events = exchange.is_event_stream()
     if not started:
         headers = forwardable_response_headers(exchange.headers)
         await sink.start(exchange.status, stream_headers(headers) if events else headers)
     tail = EventTail() if events else None
     while piece := await exchange.read(idle_timeout_s):
-        ready = piece if tail is None else tail.push(piece)
-        if ready:
-            await _pass(ready, sink, observer)
+        if ready := piece if tail is None else tail.push(piece):
+            if observer is not None:
+                observer.piece(ready)
+            await sink.send(ready)
     if tail is not None and (rest := tail.rest()):
-        await _pass(rest, sink, observer)
+        if observer is not None:
+            observer.piece(rest)
+        await sink.send(rest)
     await sink.finish()
-
-
-async def _pass(data: bytes, sink: Sink, observer: Observer | None) -> None:
-    if observer is not None:
-        observer.piece(data)
-    await sink.send(data)

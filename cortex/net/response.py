@@ -38,6 +38,9 @@ class Response:
         "status",
     )
 
+    # What the parser could tell as well. It looks for each, and looking for what is not there at all is slow.
+    on_status = on_chunk_header = on_chunk_complete = None
+
     def __init__(self, method: str) -> None:
         self.status = 0
         self.headers: list[tuple[str, str]] = []

@@ -6,6 +6,7 @@ comes later or in chunks, time-outs, errors of which no handler knows.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -118,15 +119,45 @@ def has_body(status: int) -> bool:
 
 
 class Protocol(HttpProtocol):
-    """Sanic's connection, with one of its signals less for each piece that is sent."""
+    """Sanic's connection. Here is what every piece passes, in either direction."""
 
-    __slots__ = ()
+    __slots__ = ("_buffer_limit", "_waiter")
     HTTP_CLASS = Http1
+
+    def __init__(self, *, app: Any, **options: Any) -> None:
+        super().__init__(app=app, **options)
+        self._buffer_limit: int = app.config.REQUEST_BUFFER_SIZE
+        self._waiter: asyncio.Future[None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self._time = time.monotonic()
+        self.recv_buffer += data
+        if len(self.recv_buffer) >= self._buffer_limit and self.transport is not None:
+            self.transport.pause_reading()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def receive_more(self) -> None:
+        if self.transport is not None:
+            self.transport.resume_reading()
+        self._waiter = self.loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether the client keeps up."""
+        return self._can_write.is_set()
 
     async def send(self, data: bytes) -> None:
         """Wait while the client is slow, then write. Raises RequestCancelled, a CancelledError, when it has gone."""
         if not self._can_write.is_set():
             await self._can_write.wait()
+        self.write(data)
+
+    def write(self, data: bytes) -> None:
         if self.transport is None or self.transport.is_closing():
             raise RequestCancelled
         self.transport.write(data)

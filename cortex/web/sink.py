@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from sanic import Request
 
-from cortex.web.http1 import Http1, has_body
+from cortex.web.http1 import Http1, Protocol, has_body
 
 log = logging.getLogger(__name__)
 _LAST_CHUNK = b"0\r\n\r\n"
@@ -24,7 +24,7 @@ class SanicSink:
     def __init__(self, request: Request) -> None:
         self._request = request
         self._http = cast("Http1", request.stream)
-        self._send: Callable[[bytes], Awaitable[None]] = self._http.protocol.send
+        self._client = cast("Protocol", self._http.protocol)
         self._head = b""
         self._left: int | None = None
         self._chunked = self._mute = False
@@ -70,14 +70,17 @@ class SanicSink:
                 raise ValueError("the answer is longer than its content-length")
         if self._head:
             data, self._head = self._head + data, b""
-        await self._send(data)
+        if self._client.is_writable:
+            self._client.write(data)
+        else:
+            await self._client.send(data)
 
     async def finish(self) -> None:
         if self._left:
             raise ValueError("the answer is shorter than its content-length")
         rest, self._head = self._head + (_LAST_CHUNK if self._chunked else b""), b""
         if rest:
-            await self._send(rest)
+            await self._client.send(rest)
         self._http.end()
 
     def abort(self, error: Exception) -> None:

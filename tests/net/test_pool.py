@@ -47,7 +47,7 @@ def test_the_connection_is_back_with_the_last_byte(run: Run):
                 assert repr(pool) == "<Pool 1 open, 1 idle>"
                 async with await pool.open(address, "GET", "/") as second:
                     assert await first.read() == b""
-                    await first.aclose()
+                    first.close()
                     assert await second.read_all(5) == b"hello"
             assert len(upstream.peers) == 1
 

@@ -33,7 +33,7 @@ from cortex.net.errors import IdleTimeout, NetError
 from cortex.net.headers import Headers, forwardable_response_headers
 from cortex.net.keepalive import open_with_keepalive
 from cortex.net.pool import Exchange, Pool
-from cortex.net.relay import is_event_stream, relay
+from cortex.net.relay import relay
 from cortex.tasks import running
 from cortex.wire import sse
 from cortex.wire.errors import openai_event
@@ -304,7 +304,7 @@ class Dispatcher:
     async def _relay(self, journey: Journey, exchange: Exchange, sink: ClientSink, *, started: bool) -> None:
         replica = journey.replica
         assert replica is not None  # noqa: S101  the exchange is open with it
-        events = is_event_stream(exchange)
+        events = exchange.is_event_stream()
         exchange.headers = [
             *exchange.headers,
             ("x-cortex-node", replica.node),
