@@ -69,9 +69,8 @@ def _path(values: Values, operation: Described) -> str:
         value = values.spoilt(each["schema"]) if spoil else values.fitting(each["schema"])
         if each["in"] == "path":
             known = KNOWN.get(each["name"]) if values.chance.random() < 0.6 else None
-            path = path.replace(
-                f"{{{each['name']}}}", quote(str(values.chance.choice(known) if known else value), safe="")
-            )
+            part = str(values.chance.choice(known) if known else value) or "-"  # an empty one makes another path
+            path = path.replace(f"{{{each['name']}}}", quote(part, safe=""))
         elif each["in"] == "query" and (each["required"] or values.chance.random() < 0.5):
             query.append(f"{each['name']}={quote(str(value), safe='')}")
     return path + ("?" + "&".join(query) if query else "")

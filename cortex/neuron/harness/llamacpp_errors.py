@@ -66,6 +66,12 @@ _KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], CortexError]], ..
     ),
     (re.compile(r"Jinja Exception: (.*)"), _template_failed),
     (
+        re.compile(r"^Failed to parse tool call arguments as JSON: (?:\[json\.exception[^\]]*\] )?(.*)", re.DOTALL),
+        lambda found: errors.invalid_request(
+            f"messages: the 'arguments' of a tool call are not JSON: {found.group(1)}", param="messages"
+        ),
+    ),
+    (
         re.compile(r"^Failed to parse (messages|tools): (.*)", re.DOTALL),
         lambda found: errors.invalid_request(
             f"'{found.group(1)}' is not right: {found.group(2)}", param=found.group(1)

@@ -95,6 +95,11 @@ def engine_says(status: int, message: str, **fields) -> CortexError:
         (500, "Failed to parse messages: Missing 'role' in message: {}", (400, None, "messages")),
         (
             500,
+            "Failed to parse tool call arguments as JSON: [json.exception.parse_error.101] parse error at line 1",
+            (400, None, "messages"),
+        ),
+        (
+            500,
             "image input is not supported - hint: you may need to provide the mmproj",
             (400, "vision_unsupported", "messages"),
         ),
@@ -148,7 +153,9 @@ def test_the_real_engine_s_errors(scripted_model, tmp_path):
     image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]
     template = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}{{ m.content }}{% endfor %}"
     chat = "/v1/chat/completions"
+    cut = {"type": "function", "function": {"name": "f", "arguments": '{"city": "Pa'}}
     cases = [
+        (chat, {"messages": [{"role": "assistant", "tool_calls": [cut]}], "max_tokens": 4}, (400, None)),
         (chat, says("x " * 4000), (400, "context_length_exceeded")),
         (chat, {"messages": image, "max_tokens": 4}, (400, "vision_unsupported")),
         (chat, says("hi", n="x"), (400, None)),
