@@ -94,6 +94,23 @@ def test_recurrent_layers_have_no_kv_heads(read):
     assert read(llama(block_count=8, full_attention_interval=4)).kv_heads == (0, 0, 0, 2, 0, 0, 0, 2)
 
 
+@pytest.mark.parametrize(
+    ("more", "slides"),
+    [
+        ({"attention.sliding_window": 512}, (False,) * 4),
+        ({"attention.sliding_window_pattern": 2}, (False,) * 4),
+        ({"attention.sliding_window": 512, "attention.sliding_window_pattern": 2}, (True, False) * 2),
+        ({"attention.sliding_window": 512, "attention.sliding_window_pattern": [1, 1, 0]}, (True, True, False, False)),
+        ({"attention.sliding_window": 512, "attention.sliding_window_pattern": [True, False]}, (True, *[False] * 3)),
+        ({"attention.sliding_window": 512, "attention.sliding_window_pattern": 0}, (True,) * 4),
+    ],
+    ids=["a window alone", "a period alone", "a period", "flags", "booleans", "all"],
+)
+def test_which_layers_attend_to_a_window_is_the_files_to_say(read, more, slides):
+    """A window without a pattern is for architectures that are known for one; llama's loader ignores it."""
+    assert read(llama(block_count=4, **more)).slides == slides
+
+
 def test_key_length_is_what_the_file_says_or_the_heads_share(read):
     """attention.key_length wins over embedding_length / head_count."""
     assert read(llama()).key_length == 16

@@ -131,7 +131,7 @@ class Header:
         if not self.sliding_window:
             return (False,) * len(layers)
         if isinstance(pattern, tuple) and pattern:
-            return tuple(bool(pattern[layer % len(pattern)]) for layer in layers)
+            return tuple(layer < len(pattern) and bool(pattern[layer]) for layer in layers)
         period = pattern if isinstance(pattern, int) else _WINDOW_PERIODS.get(self.architecture, 1)
         return tuple(period == 0 or layer % period < period - 1 for layer in layers)
 

@@ -37,9 +37,9 @@ class JobRecord:
         if text not in self._job.notes:
             self.update(notes=(*self._job.notes, text))
 
-    def progress(self, done: int, total: int | None) -> None:
-        """Bytes moved. The ETA assumes the mean speed so far, and is left out before a tenth is there."""
-        elapsed = time.time() - self._job.started_at
+    def progress(self, done: int, total: int | None, since: float | None = None) -> None:
+        """Bytes moved, since the job's start or another moment. The ETA assumes the mean speed so far, and is left out before a tenth is there."""
+        elapsed = time.time() - (since or self._job.started_at)
         eta = elapsed * (total - done) / done if total and done * 10 >= total else None
         self.update(bytes_done=done, bytes_total=total, eta_seconds=None if eta is None else round(eta, 1))
 
