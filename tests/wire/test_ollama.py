@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from helpers.chat_streams import HAND_MADE, STREAMS, pieces_at, whole
 from helpers.fake_neuron import STREAM_EVENTS, chunk
 
 from cortex.errors import CortexError
@@ -149,6 +150,31 @@ def test_a_stream_is_lines():
     assert (last["done_reason"], last["prompt_eval_count"], last["eval_count"]) == ("stop", 7, 3)
     assert last["total_duration"] >= last["eval_duration"] >= 0
     assert {line["model"] for line in told} == {"m"}
+
+
+def translated(pieces):
+    translator = ollama.StreamTranslator(ollama.read_chat(ASK), ollama.Clock(lambda: 1.0, lambda: 1.0))
+    return b"".join([*map(translator.push, pieces), translator.end()])
+
+
+@pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS)
+def test_every_cut_gives_the_same_lines(events):
+    """A stream that arrives cut at any byte is translated to the same lines, and they say what was streamed."""
+    expected = translated([events])
+    for cut in range(len(events)):
+        assert translated(pieces_at(events, cut)) == expected
+    told = lines_of(expected)
+    message = whole(events)["choices"][0]["message"]
+    assert "".join(line["message"]["content"] for line in told) == (message.get("content") or "")
+    assert [line["done"] for line in told] == [False] * (len(told) - 1) + [True]
+
+
+@pytest.mark.parametrize("events", HAND_MADE.values(), ids=HAND_MADE)
+def test_a_stream_that_is_cut_short_ends_with_an_error(events):
+    """Wherever its end is missing: whole lines, and the last one says so, unless the finish was there already."""
+    for end in range(0, len(events), 7):
+        told = lines_of(translated(pieces_at(events[:end])))
+        assert [("error" in line or line.get("done")) for line in told] == [False] * (len(told) - 1) + [True]
 
 
 def test_thinking_and_calls_have_their_own_fields():
