@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 
 import pytest
 from helpers.budget_neuron import BudgetNeuron
 from helpers.gateways import eventually, gateway
 from helpers.waiting import until
 
+from cortex.gateway.fleet.router import Router
 from cortex.tasks import Tasks
 
 A, B, C = "org/a", "org/b", "org/c"
@@ -25,6 +27,29 @@ async def fleet(*neurons, catalogue=None, **settings):
         )
         yield client, Tasks("test")
     assert [neuron.cut_off for neuron in neurons] == [[] for _ in neurons]
+
+
+async def gives_way(client, model):
+    return (await client.get("/plan", params={"model": model})).json()["verdict"] == "queue"
+
+
+@pytest.fixture
+def waiting(monkeypatch):
+    """How many requests wait at the gateway, by model."""
+    waiting: Counter[str] = Counter()
+    wanting = Router.wanting
+
+    @contextlib.contextmanager
+    def counted(self, model_id):
+        with wanting(self, model_id):
+            waiting[model_id] += 1
+            try:
+                yield
+            finally:
+                waiting[model_id] -= 1
+
+    monkeypatch.setattr(Router, "wanting", counted)
+    return waiting
 
 
 def test_idle_models_leave_for_the_one_that_is_asked_for():
@@ -194,7 +219,7 @@ def test_a_busy_model_is_waited_for():
     asyncio.run(scenario())
 
 
-def test_nobody_starves():
+def test_nobody_starves(waiting):
     """After max_swap_wait_secs the busy model takes nothing new, answers what it has, and gives way; then it is its turn again."""
 
     async def scenario():
@@ -204,28 +229,18 @@ def test_nobody_starves():
             busy = tasks.start("busy", client.chat(A))
             await until(lambda: one.in_flight[A])
             starving = tasks.start("starving", client.chat(B))
-            served = one.log.count(f"serve {A}")
-            late = []
-
-            async def one_is_held_back():
-                """New requests are let through until one is not."""
-                nonlocal served
-                late.append(tasks.start("late", client.chat(A)))
-                with contextlib.suppress(AssertionError):
-                    await until(lambda: one.log.count(f"serve {A}") > served, within_s=0.2)
-                held, served = one.log.count(f"serve {A}") == served, one.log.count(f"serve {A}")
-                return held
-
-            await eventually(one_is_held_back)
+            await eventually(lambda: gives_way(client, A))
+            late = tasks.start("late", client.chat(A))
+            await until(lambda: waiting[A])
             one.gate.set()
-            assert [(await task).status_code for task in (busy, starving, *late)] == [200] * (2 + len(late))
-            swaps = [event for event in one.log if not event.startswith("serve")]
-            assert swaps == [f"unload {A}", f"load {B}", f"unload {B}", f"load {A}"]
+            assert [(await task).status_code for task in (busy, starving, late)] == [200] * 3
+            first, second = [f"unload {A}", f"load {B}", f"serve {B}"], [f"unload {B}", f"load {A}", f"serve {A}"]
+            assert one.log == [f"serve {A}", *first, *second]
 
     asyncio.run(scenario())
 
 
-def test_a_client_that_leaves_while_it_waits_for_its_turn_has_nobody_evicted():
+def test_a_client_that_leaves_while_it_waits_for_its_turn_has_nobody_evicted(waiting):
     """It takes nothing with it, and leaves nothing behind."""
 
     async def scenario():
@@ -238,15 +253,7 @@ def test_a_client_that_leaves_while_it_waits_for_its_turn_has_nobody_evicted():
             polls = one.polls
             await until(lambda: one.polls > polls)  # it waits for its turn, and looks now and then
             leaving.cancel()
-            polls = one.polls
-
-            async def nobody_looks_any_more():
-                nonlocal polls
-                before, polls = polls, one.polls
-                await asyncio.sleep(1)
-                return before == one.polls
-
-            await eventually(nobody_looks_any_more)
+            await until(lambda: not waiting[B])
             one.gate.set()
             assert (await busy).status_code == 200
             assert (await client.chat(A)).status_code == 200
