@@ -212,6 +212,9 @@ async def listening(app: Sanic[Any, Any], listen: Listen, tls: ssl.SSLContext | 
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     sock = socket.create_server((listen.host, listen.port), family=family, backlog=1024)
     sock.setblocking(False)  # noqa: FBT003  the socket module takes it so
+    sock.setsockopt(
+        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+    )  # uvloop sets it; asyncio's own loop would hold events back
     _notice_the_gone(sock)
     server: Any = await app.create_server(sock=sock, ssl=tls, return_asyncio_server=True, access_log=False)
     await server.startup()
