@@ -40,8 +40,9 @@ WaitPolicy = Literal["block", "fail-fast", "warm"]  # what a request does whose 
 class GatewaySection(Section):
     listen: ListenField = Listen("127.0.0.1", 31313)
     metrics_listen: ListenField = Listen("127.0.0.1", 31314)
-    tls_cert: ConfigPath | None = None  # of `listen`
+    tls_cert: ConfigPath | None = None  # of `listen`, and of `metrics_listen`
     tls_key: ConfigPath | None = None
+    metrics_tls: bool = True  # false: metrics in the clear although there is a certificate
     neuron_token: Token | None = None  # of every neuron that has none of its own
     neuron_token_file: Path | None = None
     neuron_tls_ca: ConfigPath | None = None

@@ -153,7 +153,9 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         await poller.start(first_round_s=FIRST_ROUND_S)
         tasks.start("upkeep", Upkeep(fleet, live, router, rooms, loads, poller, lifecycle).run())
         tasks.start("joined neurons", membership.watch())
-        metrics_listen = await held.enter_async_context(web.listening(metrics_app, settings.metrics_listen))
+        metrics_listen = await held.enter_async_context(
+            web.listening(metrics_app, settings.metrics_listen, showing if settings.metrics_tls else None)
+        )
         listen = await held.enter_async_context(web.listening(app, settings.listen, showing))
         log.info(
             "gateway listens on %s, metrics on %s", listen, metrics_listen, extra={"fields": {"neurons": len(clients)}}

@@ -25,6 +25,7 @@ AFTER_RESTART = frozenset(
     {
         "gateway.listen",
         "gateway.metrics_listen",
+        "gateway.metrics_tls",
         "entitlements.database",
         "entitlements.reservation_ttl_secs",
         "responses.database",

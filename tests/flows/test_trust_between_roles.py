@@ -105,10 +105,26 @@ def test_a_gateway_with_the_token_serves_a_guarded_neuron_over_tls(tmp_path, mod
                     told = await client.post("/v1/chat/completions", json={**body, "max_tokens": 8, "stream": stream})
                     assert (told.status_code, told.headers["x-cortex-node"]) == (200, "beast"), told.text
                     assert "scripted" in told.text
-                with pytest.raises(httpx.RemoteProtocolError):
-                    await client.get(f"http://{handle.listen}/health")
+                told = await client.get(f"https://{handle.metrics_listen}/metrics")
+                assert "cortex_requests_total" in told.text
+                for listener in (handle.listen, handle.metrics_listen):
+                    with pytest.raises(httpx.RemoteProtocolError):
+                        await client.get(f"http://{listener}/health")
             with pytest.raises(httpx.RemoteProtocolError):
                 await client_in_the_clear(direct)
+
+    asyncio.run(scenario())
+
+
+def test_metrics_may_stay_in_the_clear(tmp_path):
+    """For a Prometheus that trusts no certificate of ours, when it is asked for in so many words."""
+    mine = certificate(tmp_path, "gateway")
+
+    async def scenario():
+        listeners = {"listen": "127.0.0.1:0", "metrics_listen": "127.0.0.1:0", "metrics_tls": False, **mine.listener}
+        config = GatewayConfig.model_validate({"gateway": listeners})
+        async with gateway_app.running(config, Catalogue()) as handle, httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"http://{handle.metrics_listen}/metrics")).status_code == 200
 
     asyncio.run(scenario())
 
