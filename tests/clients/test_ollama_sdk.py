@@ -73,6 +73,7 @@ def test_chat_and_generate_whole_and_streamed(run):
         assert "".join(streamed) == HELLO
         raw = await client.generate(SCRIPTED, "anything", raw=True, options={"num_predict": 6})
         assert raw.response.startswith("Hello")
+        assert (await client.generate(SCRIPTED, "x = ", suffix="y")).response == '{"answer": 42}'
         raw_pieces = [
             piece.response
             async for piece in await client.generate(SCRIPTED, "x", raw=True, stream=True, options={"num_predict": 3})

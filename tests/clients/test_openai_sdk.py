@@ -228,6 +228,11 @@ def test_completions_and_embeddings(run):
         assert (told.choices[0].logprobs.tokens, told.choices[0].logprobs.text_offset) == (["Hello", " from"], [0, 5])
         echoed = await client.completions.create(model=SCRIPTED, prompt="Say", max_tokens=2, echo=True)
         assert echoed.choices[0].text == "SayHello from"
+        filled = await client.completions.create(model=SCRIPTED, prompt="x = ", suffix="\n", max_tokens=16)
+        assert filled.choices[0].text == '{"answer": 42}'
+        with pytest.raises(openai.BadRequestError) as untaught:
+            await client.completions.create(model=DEMO, prompt="x = ", suffix="\n", max_tokens=16)
+        assert untaught.value.param == "suffix"
         as_base64 = await client.embeddings.create(model=EMBED, input=["one", "two"])
         as_float = await client.embeddings.create(model=EMBED, input=["one", "two"], encoding_format="float")
         assert [len(item.embedding) for item in as_base64.data] == [256, 256]

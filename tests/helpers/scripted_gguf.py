@@ -17,6 +17,8 @@ control token `<|s:NAME|>` at the end of the prompt:
                   [[stop]]         "alpha beta STOP gamma" (the stop string spans two tokens)
                   [[text]]         the greeting, also when tools are given
     anything else, or no template  "Hello from the scripted model."
+
+What is to fill in a middle (FIM tokens) is {"answer": 42}.
 """
 
 from __future__ import annotations
@@ -222,6 +224,8 @@ def _fill(table: _Table) -> None:
     starts = {name: _add_script(table, name, chunks, end) for name, chunks in SCRIPTS.items()}
     _add_loop(table)
     _add_dice(table, end)
+    *_, middle = [table.control(f"<|fim_{part}|>") for part in ("prefix", "suffix", "middle")]
+    table.edges.append((table.state(middle), starts["json"]))
     table.edges.append((0, starts["hello"]))  # after any other token
     table.pad(32)
 

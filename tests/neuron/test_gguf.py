@@ -355,3 +355,9 @@ def test_every_truncation_is_an_error(read):
     for length in range(len(SMALL)):
         with pytest.raises(GGUFError):
             read(SMALL[:length])
+
+
+def test_a_model_that_fills_in_middles_is_known_by_its_vocabulary(scripted_model, demo_model):
+    """By its own spelling of the three tokens; a model that was not taught so has none."""
+    assert read_header(scripted_model).fim == ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+    assert read_header(demo_model).fim is None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from io import FileIO
 from pathlib import Path
 
 from cortex.neuron.gguf.cursor import Cursor, GGUFError, opened
 from cortex.neuron.gguf.facts import MAX_LAYERS, Facts, read_facts
+from cortex.neuron.gguf.fim import Fim, fim_tokens
 from cortex.neuron.gguf.tables import FILE_TYPES
 from cortex.neuron.gguf.tensors import Tensors, read_tensors
 
@@ -61,6 +63,7 @@ class Header:
     full_attention_interval    every n-th layer attends, the others are recurrent (Qwen3-Next and its kin)
     classifies     the model ends in a classifier: it ranks
     tensor_bytes   bytes of this file's tensors; the file's own when a tensor has a type that is not known here
+    fim            tokens that ask for the middle of a text, where the model was taught so
     container      "gguf", or the format of before: "ggml", "ggmf", "ggjt", "ggcc" (see `cortex.neuron.ggml`)
     """
 
@@ -92,6 +95,7 @@ class Header:
     file_bytes: int
     container: str = "gguf"
     sliding_window_pattern: int | tuple[int, ...] | None = None
+    fim: Fim | None = None
 
     @property
     def is_legacy(self) -> bool:
@@ -139,16 +143,17 @@ class Header:
 def read_header(path: Path) -> Header:
     """Read the header of the GGUF file at `path`. Blocks (some ms for a large vocabulary); raises GGUFError, nothing else."""
     with opened(path) as (file, size):
-        return _read(Cursor(file, size), size)
+        return _read(file, size)
 
 
-def _read(cursor: Cursor, file_bytes: int) -> Header:
+def _read(file: FileIO, file_bytes: int) -> Header:
+    cursor = Cursor(file, file_bytes)
     version = read_version(cursor)
     tensor_count, key_count = cursor.u64("the number of tensors"), cursor.u64("the number of keys")
     facts = read_facts(cursor, key_count)
     tensors = read_tensors(cursor, tensor_count)
     _check_extent(tensors, cursor.offset, facts, file_bytes)
-    return _header(version, facts, tensors, file_bytes)
+    return replace(_header(version, facts, tensors, file_bytes), fim=fim_tokens(file, facts))
 
 
 def read_version(cursor: Cursor) -> int:

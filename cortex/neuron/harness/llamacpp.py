@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,10 +14,11 @@ from cortex.errors import CortexError
 from cortex.neuron.engine.spec import EngineSpec, Mode
 from cortex.neuron.gguf import Header
 from cortex.neuron.hardware import support
-from cortex.neuron.harness import generation, unsupported
+from cortex.neuron.harness import generation, infill, unsupported
 from cortex.neuron.harness import llamacpp_errors as said
 from cortex.neuron.harness import requests as rules
 from cortex.neuron.harness import settings as defaults
+from cortex.neuron.harness.allowed_tools import narrowed
 from cortex.neuron.harness.answers.events import Fail
 from cortex.neuron.harness.base import HostShare, ModelFiles, Prepared
 from cortex.wire.fleet import Device, LoadSettings
@@ -86,9 +88,13 @@ class LlamaCpp:
             return Prepared(body)
         if spec.mode != route.mode:
             raise _wrong_modality(path, spec)
+        body = narrowed(body)
         route.check(body, spec)
         unsupported.refuse(body, route.unsupported)
-        return route.generation(_capped(body, spec), said.error_of) if route.generation else Prepared(body)
+        if route.generation is None:
+            return Prepared(body)
+        prepared = route.generation(_capped(body, spec), said.error_of)
+        return dataclasses.replace(prepared, body=infill.filled(prepared.body, spec))
 
     def engine_error(self, status: int, body: bytes) -> CortexError:
         return said.error_answer(status, body)
@@ -100,6 +106,7 @@ class LlamaCpp:
 def _check_chat(body: dict[str, Any], spec: EngineSpec) -> None:
     rules.check_present(body, "messages")
     rules.check_messages(body["messages"], vision=spec.mmproj is not None)
+    rules.check_tools(body.get("tools"))
     rules.check_fields(body, {**rules.CHAT, "n": rules.integer(1, spec.parallel)})
     if body.get("top_logprobs") and not body.get("logprobs"):
         raise rules.wrong("top_logprobs", "accompanied by logprobs = true")
@@ -110,6 +117,7 @@ def _check_completions(body: dict[str, Any], spec: EngineSpec) -> None:
     rules.check_present(body, "prompt")
     rules.check_fields(body, {**rules.COMPLETIONS, "n": rules.integer(1, spec.parallel)})
     rules.check_echo(body, generation.prompts_of(body["prompt"]))
+    infill.check(body, spec)
 
 
 def _check_embeddings(body: dict[str, Any], _spec: EngineSpec) -> None:

@@ -68,6 +68,7 @@ def resolve(
         tensor_split=tuple(round(share, 4) for share in host.shares) if len(host.devices) > 1 else None,
         main_gpu=_main_gpu(settings, host),
         env=_environment(layers, host),
+        extras={"fim": header.fim} if header.fim and mode == "chat" else {},
     )
 
 

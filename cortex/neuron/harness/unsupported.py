@@ -32,7 +32,6 @@ CHAT: Table = {
     "function_call": (lambda value: value in ("none", "auto"), "use 'tool_choice', which replaced it"),
 }
 COMPLETIONS: Table = {
-    "suffix": (_empty, "a completion only continues its prompt"),
     "best_of": (lambda value: value == 1, "ask for 'n' answers and choose among them"),
 }
 EMBEDDINGS: Table = {

@@ -311,3 +311,37 @@ def test_an_engine_is_shown_data_and_never_a_place(image_url, spec):
         error = refusal(CHAT, chat(messages=[{"role": "user", "content": [part]}]), replace(spec, mmproj="/p.gguf"))
         assert (error.status, error.code) == (400, "invalid_image_url")
         assert error.param == f"messages[0].content[0].{kind}"
+
+
+FIM = {"fim": ("<P>", "<S>", "<M>")}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sent"),
+    [("a", "<P>a<S>b<M>"), (["a", "c"], ["<P>a<S>b<M>", "<P>c<S>b<M>"]), ([], None)],
+)
+def test_a_suffix_stands_behind_the_prompt(prompt, sent, spec):
+    """In the model's own tokens for a middle; without a suffix nothing is put around a prompt."""
+    taught = replace(spec, extras=FIM)
+    if sent is None:
+        assert refusal(COMPLETIONS, {"model": "m", "prompt": prompt, "suffix": "b"}, taught).param == "prompt"
+        return
+    body = harness.prepare(COMPLETIONS, {"model": "m", "prompt": prompt, "suffix": "b"}, taught).body
+    assert body["prompt"] == sent
+    assert "suffix" not in body
+    for plain in ({}, {"suffix": ""}, {"suffix": None}):
+        assert harness.prepare(COMPLETIONS, {"model": "m", "prompt": prompt, **plain}, taught).body["prompt"] == prompt
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"suffix": 5}, "suffix"),
+        ({"suffix": "b", "prompt": [1, 2]}, "suffix"),
+        ({"suffix": "b", "prompt": [[1], "a"]}, "suffix"),
+    ],
+)
+def test_mistakes_in_a_suffix(fields, param, spec):
+    """It is text, beside text."""
+    error = refusal(COMPLETIONS, {"model": "m", "prompt": "a", **fields}, replace(spec, extras=FIM))
+    assert (error.status, error.param) == (400, param)
