@@ -249,3 +249,11 @@ def test_embeddings_in_their_order():
     for texts in (None, 3, [], [3]):
         with pytest.raises(CortexError):
             ollama.read_embed({"model": "m", "input": texts}, "input")
+
+
+@pytest.mark.parametrize("expires", [None, 1e12, 1e308, float("nan"), float("inf"), -1e300])
+def test_a_model_that_leaves_after_all_time_stays_for_ever(expires):
+    """An idle time beyond what a date can tell is told as Ollama tells "never"."""
+    entry = {"id": "m", "created_at": "2026-11-23T00:00:00Z", "loaded": True, "expires": expires}
+    (told,) = ollama.running([entry])["models"]
+    assert told["expires_at"] == "2318-01-01T00:00:00Z"

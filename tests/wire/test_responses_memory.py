@@ -133,7 +133,14 @@ def test_items_are_listed_in_pages():
     assert ([item["id"] for item in rest["data"]], rest["has_more"]) == (["4", "3", "2", "1", "0"], False)
     assert [item["id"] for item in item_page(items, {"order": "asc", "limit": "2", "after": "3"})["data"]] == ["4", "5"]
     assert item_page([], {}) == {"object": "list", "data": [], "has_more": False, "first_id": None, "last_id": None}
-    for query in ({"order": "up"}, {"limit": "0"}, {"limit": "101"}, {"limit": "x"}, {"after": "nobody"}):
+    for query in (
+        {"order": "up"},
+        {"limit": "0"},
+        {"limit": "101"},
+        {"limit": "x"},
+        {"limit": "0" * 5000 + "1"},
+        {"after": "nobody"},
+    ):
         with pytest.raises(CortexError) as wrong:
             item_page(items, query)
         assert wrong.value.param == next(iter(query))

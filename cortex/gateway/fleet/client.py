@@ -235,6 +235,3 @@ def refusal(status: int, body: bytes) -> CortexError:
     except (orjson.JSONDecodeError, AttributeError):
         said = None
     return error_of(said, status if 400 <= status < 600 else 502)
-
-
-error_from = error_of

@@ -14,6 +14,7 @@ Entry = Mapping[str, Any]
 
 VERSION = "0.13.0"  # whose API this is: clients ask for a least one
 FOR_EVER = "2318-01-01T00:00:00Z"  # what Ollama says of a model that does not expire
+_FOR_EVER_S = datetime.fromisoformat(FOR_EVER).timestamp()
 _ARCHITECTURE = "cortex"  # clients read `<architecture>.context_length`, whatever it is called
 _CAPABILITIES = {
     "chat": "completion",
@@ -45,7 +46,8 @@ def _running(entry: Entry) -> dict[str, Any]:
 
 
 def _time(seconds: float | None) -> str:
-    if seconds is None:
+    """Clocks end somewhere, and an operator's idle time may lie beyond."""
+    if seconds is None or not 0 <= seconds < _FOR_EVER_S:
         return FOR_EVER
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
 

@@ -157,6 +157,6 @@ def item_page(items: list[Item], query: Query | Mapping[str, str]) -> dict[str, 
 def _limit(said: str | None) -> int:
     if said is None:
         return _PAGE
-    if not (said.isascii() and said.isdigit() and 1 <= int(said[:9]) <= _LARGEST_PAGE):
+    if not (said.isascii() and said.isdigit() and len(said) < 9 and 1 <= int(said) <= _LARGEST_PAGE):
         raise errors.invalid_request(f"limit must be a whole number from 1 to {_LARGEST_PAGE}", param="limit")
     return int(said)
