@@ -1,6 +1,8 @@
 """The command line. `cortex --role ROLE` starts a role, `cortex COMMAND` talks to one that runs.
 
     parser.py      what may be typed, and the help that teaches it
+    commands.py    each command: summary, example
+    arguments.py   what each takes
     outcome.py     exit codes, and the failure that carries one
     roles.py       files, environment and flags → what a role runs with
     running.py     a role's process: one loop, ordered stop, the two signals
@@ -10,6 +12,7 @@
     status.py      status, models          lifecycle.py   load, unload
     draining.py    drain, undrain
     pull.py        pull                    plan.py        plan
+    push.py        push                    bundle.py      bundle create, verify, import
     validate.py    validate
     inspect.py     inspect: one model file, without a role
     check.py       config check            version.py     version

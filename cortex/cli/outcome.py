@@ -12,6 +12,7 @@ class Exit(IntEnum):
     failed = 1  # the answer is no
     usage = 2  # also argparse's own
     unreachable = 3
+    damaged = 4
 
 
 class Failure(Exception):  # noqa: N818  it is an outcome that was foreseen

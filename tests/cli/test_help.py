@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 import cortex
-from cortex.cli.parser import COMMANDS, EXIT_CODES
+from cortex.cli.commands import COMMANDS, Command
+from cortex.cli.parser import EXIT_CODES
 
 HELPS = [["--help"], ["--role", "all", "--help"], ["config", "check", "--help"]]
+HELPS += [["bundle", action, "--help"] for action in ("create", "verify", "import")]
 HELPS += [[command.name, "--help"] for command in COMMANDS]
 
 
@@ -36,7 +38,7 @@ def test_the_example_of_a_command_parses(command: object) -> None:
     """An example can be typed as it stands; files that it names are made first."""
     from cortex.cli import parser
 
-    assert isinstance(command, parser.Command)
+    assert isinstance(command, Command)
     words = command.example.partition(" >")[0].split()[1:]
     parsed = parser.parse([__file__ if word.endswith(".toml") else word for word in words])
     assert callable(parsed.run)
