@@ -14,6 +14,7 @@ _HEAD = re.compile(
     rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n"
     rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)*)"
 )
+_FRAMING = frozenset({"connection", "content-length", "expect", "transfer-encoding"})
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
 
@@ -42,24 +43,28 @@ class RequestHead:
         self._read(fields.decode("utf-8", "surrogateescape"))
 
     def _read(self, fields: str) -> None:
+        parted = [line.partition(":") for line in fields.split("\r\n")[:-1]]
+        self.headers = [(name.lower(), value.strip(" \t")) for name, _, value in parted]
+        framing = [field for field in self.headers if field[0] in _FRAMING]
+        if framing:
+            self._frame(framing)
+
+    def _frame(self, framing: list[tuple[str, str]]) -> None:
         lengths: list[str] = []
         codings: list[str] = []
         expect = None
-        for line in fields.split("\r\n")[:-1]:
-            name, _, value = line.partition(":")
-            name, value = field = name.lower(), value.strip(" \t")
-            self.headers.append(field)
+        for name, value in framing:
             if name == "content-length":
                 lengths.append(value)
             elif name == "transfer-encoding":
                 codings.append(value.lower())
             elif name == "connection":
                 self._connection(value.lower())
-            elif name == "expect":
+            else:
                 expect = value.lower()
         if lengths or codings:
             self.expect = expect
-            self._frame(lengths, codings)
+            self._body(lengths, codings)
 
     def _connection(self, value: str) -> None:
         options = {option.strip() for option in value.split(",")}
@@ -68,7 +73,7 @@ class RequestHead:
         elif "keep-alive" in options:
             self.keepalive = True
 
-    def _frame(self, lengths: list[str], codings: list[str]) -> None:
+    def _body(self, lengths: list[str], codings: list[str]) -> None:
         if len(lengths) + len(codings) > 1:
             raise ProtocolError("one content-length or one transfer-encoding says where a body ends, not several")
         if codings and codings[0] != "chunked":

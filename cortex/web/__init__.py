@@ -96,9 +96,9 @@ def route(app: Sanic[Any, Any], method: str, path: str, handler: Handler) -> Non
         app.ctx.in_flight += 1
         status = 499  # a client that left, in the words of nginx
         try:
-            response = await handler(
-                request, **{name: unquote(part) if isinstance(part, str) else part for name, part in parts.items()}
-            )
+            for name, part in parts.items():
+                parts[name] = unquote(part) if isinstance(part, str) else part
+            response = await handler(request, **parts)
             status = response.status if response else context.sink.status
         except Exception as error:
             if context.sink and context.sink.status is not None:
@@ -212,9 +212,8 @@ async def listening(app: Sanic[Any, Any], listen: Listen, tls: ssl.SSLContext | 
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     sock = socket.create_server((listen.host, listen.port), family=family, backlog=1024)
     sock.setblocking(False)  # noqa: FBT003  the socket module takes it so
-    sock.setsockopt(
-        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-    )  # uvloop sets it; asyncio's own loop would hold events back
+    # uvloop sets it by itself; asyncio's own loop would hold events back.
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     _notice_the_gone(sock)
     server: Any = await app.create_server(sock=sock, ssl=tls, return_asyncio_server=True, access_log=False)
     await server.startup()

@@ -35,6 +35,7 @@ class Router:
         self._clock = clock
         self._waiting: dict[str, _Waiting] = {}
         self._leaving: Counter[tuple[str, str]] = Counter()
+        self._calm_under, self._calm = live.config, self._circumstances()
 
     def decide(self, model: str, avoid: Collection[str] = (), /, **learned: Any) -> Decision:
         """What is to happen to a request for `model`. `learned`: further fields of `Circumstances`."""
@@ -55,6 +56,13 @@ class Router:
         return file.model_id if file else model_id
 
     def circumstances(self, **learned: Any) -> Circumstances:
+        if learned or self._waiting or self._leaving:
+            return self._circumstances(**learned)
+        if self._calm_under is not self._live.config:  # as it mostly is, and then it is the same for every request
+            self._calm_under, self._calm = self._live.config, self._circumstances()
+        return self._calm
+
+    def _circumstances(self, **learned: Any) -> Circumstances:
         return Circumstances(
             in_flight=self._fleet.in_flight,
             strategy=self._live.config.eviction.strategy,

@@ -137,8 +137,10 @@ class Dispatcher:
                 interval_s=self._live.settings.keepalive_secs,
                 comment=sse.comment("loading " + "".join(filter(str.isprintable, call.model_id))),
             )
-        async with exchange:
+        try:
             await self._relay(journey, exchange, sink, started=started)
+        finally:
+            exchange.close()
 
     # ---- a model that is not loaded
 

@@ -47,6 +47,21 @@ class NeuronAnswer(Exception):  # noqa: N818  an answer, raised because it ends 
 class Journey:
     """A call on its way: which replica it uses, which ones it tried, and what they said. Leaving the block frees the replica."""
 
+    __slots__ = (
+        "_attempts",
+        "_clock",
+        "_fleet",
+        "_looked_at",
+        "_using",
+        "began",
+        "call",
+        "decision",
+        "failure",
+        "replica",
+        "totals",
+        "tried",
+    )
+
     def __init__(self, call: Call, fleet: Fleet, clock: Callable[[], float] = time.monotonic) -> None:
         self.call = call
         self.replica: Serve | None = None

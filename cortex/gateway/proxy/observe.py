@@ -17,8 +17,11 @@ SHORT_WINDOW_S = 0.1  # a decode window below this says nothing about speed
 
 # Content, reasoning, completions' text and tool calls, when not empty: the role chunk is no token.
 _TOKEN = re.compile(rb'"(?:content|reasoning_content|reasoning|text|name|arguments)"\s*:\s*"(?!")')
+_UNFINISHED = re.compile(rb'"finish_reason"\s*:\s*null')
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w{1,32})"')
 _ERROR = re.compile(rb'^data: ?\{"error"', re.MULTILINE)  # a neuron's own last word in a stream that it cannot finish
+_DATA = b"data:"
+_ALONE = (b'"content"', b'"reasoning', b'"text"')  # of these an event has one; a tool's name brings arguments
 _OBJECT = re.compile(rb"\s*:\s*\{")
 _COUNT = re.compile(rb'"(prompt_tokens|completion_tokens|cached_tokens|prompt_n|cache_n|predicted_n)"\s*:\s*(\d{1,12})')
 
@@ -39,6 +42,7 @@ class Observation:
         "_began",
         "_clock",
         "_head",
+        "_manner",
         "_stream",
         "_tail",
         "failed",
@@ -54,6 +58,7 @@ class Observation:
         self._began = began
         self._clock = clock
         self._head = bytearray()
+        self._manner: tuple[bytes, bytes, bytes] | None = None
         self._tail = bytearray()
         self.token_events = 0
         self.first_token_s: float | None = None
@@ -72,14 +77,33 @@ class Observation:
                 del self._tail[:-TAIL_BYTES]
 
     def _events(self, data: bytes) -> None:
-        if tokens := len(_TOKEN.findall(data)):
+        tokens = self._like_the_last(data)
+        if tokens is None:
+            tokens = self._search(data)
+        if tokens:
             self.token_events += tokens
             self.last_token_s = self._clock() - self._began
             if self.first_token_s is None:
                 self.first_token_s = self.last_token_s
         if b'"error"' in data and _ERROR.search(data):
             self.failed = True
+
+    def _like_the_last(self, data: bytes) -> int | None:
+        """The tokens in events that are written as the last ones were: one key each, and no end. None: others are among them."""
+        if self._manner is None:
+            return None
+        key, empty, unfinished = self._manner
+        events = data.count(_DATA)
+        if data.count(key) != events or data.count(unfinished) != events or b'"usage"' in data or b'"timings"' in data:
+            return None
+        return events - data.count(empty)
+
+    def _search(self, data: bytes) -> int:
         self._look_for_the_end(data)
+        found = _TOKEN.findall(data)
+        if found and found[-1].startswith(_ALONE) and (unfinished := _UNFINISHED.search(data)):
+            self._manner = found[-1], found[-1] + b'"', unfinished[0]
+        return len(found)
 
     def _look_for_the_end(self, data: bytes) -> None:
         if b'"usage"' in data and (usage := usage_in(data)):

@@ -3,6 +3,8 @@
 import orjson
 import pytest
 from helpers.fake_neuron import CHAT_ANSWER, STREAM_EVENTS, USAGE_EVENT, chunk
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cortex.gateway.proxy.observe import TAIL_BYTES, Observation, Usage, usage_in
 
@@ -123,3 +125,34 @@ def test_timings_stand_in_for_a_usage_that_was_not_asked_for():
     totals = observed(STREAM_EVENTS[1], timings)
     assert (totals.prompt_tokens, totals.completion_tokens, totals.cached_tokens) == (14, 5, 4)
     assert observed(timings, USAGE_EVENT, timings).prompt_tokens == 7
+
+
+ROLE = {"role": "assistant", "content": ""}
+TOOL = {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{"}}]}
+KINDS = {  # (event, tokens)
+    "role": (chunk(ROLE), 0),
+    "token": (chunk({"content": "a"}), 1),
+    "quoting": (chunk({"content": 'data: {"content":"'}), 1),
+    "empty": (chunk({"content": ""}), 0),
+    "thought": (chunk({"reasoning_content": "hm"}), 1),
+    "tool": (chunk(TOOL), 2),
+    "end": (chunk({}, "stop"), 0),
+    "usage": (USAGE_EVENT, 0),
+    "comment": (b": still here\n\n", 0),
+    "error": (b'data: {"error": {"message": "gone"}}\n\n', 0),
+}
+
+
+@given(st.lists(st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=5), max_size=12), st.booleans())
+def test_events_are_counted_one_by_one_whatever_came_before_them(pieces, spaced):
+    """That most events of a stream look alike makes it quick, and changes no count, end or failure."""
+    clock = Clock()
+    observation = Observation(stream=True, began=clock.now, clock=clock)
+    for kinds in pieces:
+        data = b"".join(KINDS[kind][0] for kind in kinds)
+        observation.piece(data.replace(b'":', b'": ') if spaced else data)
+    seen = [kind for kinds in pieces for kind in kinds]
+    assert observation.token_events == sum(KINDS[kind][1] for kind in seen)
+    assert observation.failed == ("error" in seen)
+    assert observation.finish_reason == ("stop" if "end" in seen else None)
+    assert (observation.usage is not None) == ("usage" in seen)
