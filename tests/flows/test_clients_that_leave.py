@@ -2,25 +2,35 @@
 
 import asyncio
 import contextlib
-import os
-from pathlib import Path
+import json
 
 import pytest
+from helpers.gateways import eventually
 from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, running_neuron
-from helpers.processes import only_child
 from helpers.waiting import until
 
+from cortex.net.address import Address
+from cortex.net.pool import Pool
 from cortex.tasks import running
 
 pytestmark = pytest.mark.model
 CHAT = "/v1/chat/completions"
+SOON_S = 15  # what is left behind would take twice as long on a quick machine
 WORDS = " ".join(f"word{number}" for number in range(1300))  # half a minute of prefill for the demo model
 
 
-def _cpu_s(pid):
-    """Processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+@contextlib.asynccontextmanager
+async def _serving(models_dir, folder, model, slots):
+    """A neuron with `model` in so many slots, and a question: how many of them are at work, by the engine's own word."""
+    async with running_neuron(models_dir, runtime_dir=str(folder)) as neuron, Pool(keepalive=False) as pool:
+        await neuron.load({**model, "parallel": slots, "max_in_flight": slots})
+        (socket,) = folder.glob("*/engine-*.sock")
+
+        async def at_work():
+            async with await pool.open(Address("localhost", 0, str(socket)), "GET", "/slots") as told:
+                return sum(slot["is_processing"] for slot in json.loads(await told.read_all(1 << 20)))
+
+        yield neuron, at_work
 
 
 def _endless(stream):
@@ -46,36 +56,38 @@ async def _read(neuron, body, got):
 
 
 @contextlib.asynccontextmanager
-async def _client(neuron, body):
-    """A client that leaves at the end of the block; in it, the engine is at work for it."""
+async def _client(neuron, at_work, body, *, beside=0):
+    """A client that leaves at the end of the block; in it, the engine works for it, beside so many others."""
     got = bytearray()
-    begin = _cpu_s(only_child())
     async with running(_read(neuron, body, got), name="client"):
         if body["stream"]:
             await until(lambda: got, within_s=30)
-        await until(lambda: _cpu_s(only_child()) > begin + 0.5, within_s=30)
-        yield got
+        await eventually(lambda: _is(at_work, beside + 1))
+        yield
+        assert b"[DONE]" not in got
 
 
-async def _left_alone(neuron, body, ask):
+async def _is(count, expected):
+    return await count() == expected
+
+
+async def _left_alone(neuron, at_work, body, ask):
     """Of a model's only slot: whoever comes next is served at once, and nothing goes on behind it."""
     for stream in (True, False):
-        async with _client(neuron, body(stream)) as got:
-            assert b"[DONE]" not in got
-        async with asyncio.timeout(8):
+        async with _client(neuron, at_work, body(stream)):
+            pass
+        async with asyncio.timeout(SOON_S):
             assert (await ask()).status_code == 200
-        used = _cpu_s(only_child())
-        await asyncio.sleep(0.5)
-        assert _cpu_s(only_child()) - used < 0.3
+            await eventually(lambda: _is(at_work, 0))
 
 
-async def _left_beside(neuron, body, beside, ask):
+async def _left_beside(neuron, at_work, body, beside, ask):
     """Of two slots, while the other one streams: the next one needs the slot of who left, and the other one never stops."""
     for stream in (True, False):
-        await _one_left_beside(neuron, body(stream), beside, ask)
+        await _one_left_beside(neuron, at_work, body(stream), beside, ask)
 
 
-async def _one_left_beside(neuron, body, beside, ask):
+async def _one_left_beside(neuron, at_work, body, beside, ask):
     other = bytearray()
 
     def tokens():
@@ -83,50 +95,49 @@ async def _one_left_beside(neuron, body, beside, ask):
 
     async with running(_read(neuron, beside, other), name="beside") as task:
         await until(lambda: tokens() > 0, within_s=30)
-        async with _client(neuron, body):
+        async with _client(neuron, at_work, body, beside=1):
             pass
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(SOON_S):
             assert (await ask()).status_code == 200
         before = tokens()
-        await until(lambda: tokens() > before, within_s=8)
+        await until(lambda: tokens() > before, within_s=SOON_S)
         assert not task.done()
+    await eventually(lambda: _is(at_work, 0))
 
 
 @pytest.mark.parametrize("beside", [False, True])
-def test_in_mid_answer(models_dir, beside):
+def test_in_mid_answer(models_dir, tmp_path, beside):
     """A hundred thousand tokens were to come."""
 
     async def scenario():
-        async with running_neuron(models_dir) as neuron:
-            slots = 2 if beside else 1
-            await neuron.load({**SCRIPTED_MODEL, "context": 131_072, "parallel": slots, "max_in_flight": slots})
+        model = {**SCRIPTED_MODEL, "context": 131_072}
+        async with _serving(models_dir, tmp_path, model, 2 if beside else 1) as (neuron, at_work):
 
             async def ask():
                 return await neuron.chat(SCRIPTED, "hi")
 
             if beside:
-                await _left_beside(neuron, _endless, _endless(stream=True), ask)
+                await _left_beside(neuron, at_work, _endless, _endless(stream=True), ask)
             else:
-                await _left_alone(neuron, _endless, ask)
+                await _left_alone(neuron, at_work, _endless, ask)
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("beside", [False, True])
-def test_in_prefill(models_dir, beside):
+def test_in_prefill(models_dir, tmp_path, beside):
     """Thousands of tokens of its prompt were still to be read."""
 
     async def scenario():
-        async with running_neuron(models_dir) as neuron:
-            slots = 2 if beside else 1
-            await neuron.load({**DEMO_MODEL, "context": 8192, "parallel": slots, "max_in_flight": slots})
+        model = {**DEMO_MODEL, "context": 8192}
+        async with _serving(models_dir, tmp_path, model, 2 if beside else 1) as (neuron, at_work):
 
             async def ask():
                 return await neuron.chat(DEMO, "hi", max_tokens=2)
 
             if beside:
-                await _left_beside(neuron, _long_prompt, _long_answer(), ask)
+                await _left_beside(neuron, at_work, _long_prompt, _long_answer(), ask)
             else:
-                await _left_alone(neuron, _long_prompt, ask)
+                await _left_alone(neuron, at_work, _long_prompt, ask)
 
     asyncio.run(scenario())
