@@ -41,6 +41,7 @@ ROWS: Mapping[str, Row] = {
     "unsupported_setting": Row(400),
     "invalid_image_url": Row(400),
     "vision_unsupported": Row(400),
+    "unsupported_tool": Row(400),
     "chained_conversation_not_supported": Row(400),
     "previous_response_not_found": Row(400),
     "responses_not_stored": Row(400),

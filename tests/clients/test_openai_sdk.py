@@ -274,6 +274,7 @@ def test_errors_have_their_classes(run):
         with pytest.raises(openai.UnprocessableEntityError) as modality:
             await client.embeddings.create(model=SCRIPTED, input="x")
         assert modality.value.code == "wrong_modality"
+        assert f"'{EMBED}' does" in modality.value.message
 
     run(scenario)
 

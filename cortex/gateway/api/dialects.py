@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cortex.gateway.api.fitting import Fitting
 from cortex.gateway.api.inference import InferenceApi
 from cortex.gateway.api.messages import MessagesApi
 from cortex.gateway.api.models import ModelsApi
@@ -38,7 +39,8 @@ def dialect_routes(
     responses = ResponsesApi(dispatcher, names, store, images)
     reading = TokensApi(tokens, names, charges, images)
     ollama = OllamaApi(dispatcher, names, charges, models, lifecycle, fleet, live)
-    return (
+    fitting = Fitting(models)
+    routes: tuple[tuple[str, str, Handler], ...] = (
         ("POST", "/v1/chat/completions", inference.forward),
         ("POST", "/v1/completions", inference.forward),
         ("POST", "/v1/embeddings", inference.forward),
@@ -62,3 +64,4 @@ def dialect_routes(
         ("POST", "/api/embed", ollama.embed),
         ("POST", "/api/embeddings", ollama.embeddings),
     )
+    return tuple((method, path, fitting.naming(handler)) for method, path, handler in routes)

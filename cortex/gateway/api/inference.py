@@ -5,6 +5,7 @@ from __future__ import annotations
 from sanic import Request
 from sanic.response import HTTPResponse
 
+from cortex.gateway.api.fitting import WRONG_MODALITY
 from cortex.gateway.api.gate import principal_of
 from cortex.gateway.images.inline import Images
 from cortex.gateway.proxy.call import Names, read_call
@@ -36,6 +37,8 @@ class InferenceApi:
             journey = await self._dispatcher.answer(call, SanicSink(request))
         except NeuronAnswer as answer:
             context.fields["node"] = answer.node
+            if answer.error.code == WRONG_MODALITY:
+                raise answer.error from answer
             return passed_on(answer)
         tell(context.fields, journey)
         return None

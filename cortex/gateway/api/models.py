@@ -64,10 +64,19 @@ class ModelsApi:
 
     def entries(self, request: Request) -> Entries:
         """What the request's key may use, in its client's shape."""
-        catalogue, principal = self._live.catalogue, principal_of(request)
         in_shape = {"capabilities": None} if "anthropic-version" in request.headers else {}
+        return [entry | in_shape for entry in self._allowed(request)]
+
+    def able(self, request: Request, capability: str) -> str | None:
+        """A model with this capability that the request's key may use; one that is loaded, if any is."""
+        able = [entry for entry in self._allowed(request) if capability in (entry["capabilities"] or ())]
+        best = next((entry for entry in able if entry["loaded"]), able[0] if able else None)
+        return str(best["id"]) if best else None
+
+    def _allowed(self, request: Request) -> Entries:
+        catalogue, principal = self._live.catalogue, principal_of(request)
         return [
-            entry | in_shape
+            entry
             for entry in self._listing.entries()
             if principal is None or principal.may_use(entry["id"], catalogue.resolve(entry["id"]))
         ]
