@@ -30,8 +30,18 @@ class CandleSection(Section):
     hf_cache: Path | None = None
 
 
+class LlamaCppSection(Section):
+    """`[harness.llamacpp]`.
+
+    server_binary  a llama-server to use instead of the built-in engine, for a build that knows this host's GPUs
+    """
+
+    server_binary: ConfigPath | None = None
+
+
 class HarnessSections(Section):
     candle: CandleSection = CandleSection()
+    llamacpp: LlamaCppSection = LlamaCppSection()
 
 
 class DefaultModel(LoadSettings, Section):

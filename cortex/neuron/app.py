@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sanic import Request, Sanic
@@ -26,6 +27,8 @@ from cortex.neuron.api.inference import InferenceApi
 from cortex.neuron.api.openai_models import ModelsApi
 from cortex.neuron.api.tokens import TokensApi
 from cortex.neuron.hardware.watch import HardwareWatch
+from cortex.neuron.harness import server_binary
+from cortex.neuron.harness.server_binary import ServerBinary
 from cortex.neuron.metrics import Metrics
 from cortex.neuron.models import idle
 from cortex.neuron.models.activation import DefaultModels
@@ -68,7 +71,8 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
         runtime = stack.enter_context(runtime_directory(config.runtime_dir))
         hardware = await stack.enter_async_context(HardwareWatch(config.models_dir).running())
         library = await stack.enter_async_context(Library(config).running())
-        loader = Loader(config, hardware, library, runtime)
+        server = await _server_binary(config.harness.llamacpp.server_binary)
+        loader = Loader(config, hardware, library, runtime, server)
         registry = await stack.enter_async_context(Registry(loader, config).running())
         pool = await stack.enter_async_context(Pool(keepalive=False))  # a Unix socket is cheap to open, and never stale
         service = Service(state_directory(config.state_dir), registry)
@@ -99,6 +103,22 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
         tasks.start("idle models", idle.watch(registry))
         log.info("neuron listens on %s://%s", scheme, listening)
         yield NeuronHandle(listening, Reconfiguration(config, guard, registry, announcer, showing))
+
+
+async def _server_binary(path: Path | None) -> ServerBinary | None:
+    """What the operator's own llama-server says of itself; the log has it, and what is wrong with it."""
+    if path is None:
+        return None
+    server = await asyncio.to_thread(server_binary.examine, path)
+    if server.problem:
+        log.error(
+            "%s (%s): no model is served by llama.cpp until that is mended and the neuron restarted",
+            server.problem,
+            path,
+        )
+    else:
+        log.info("llama.cpp is %s, version %s, GPUs: %s", path, server.version, "; ".join(server.gpus) or "none")
+    return server
 
 
 def _routes(

@@ -54,6 +54,22 @@ class Device(Wire):
     numa_node: int | None = None
 
 
+class HarnessDetail(Wire):
+    """What serves models here.
+
+    version         of its library, or of the operator's own server
+    processor_only  its models take host memory, whatever GPUs there are
+    gpus            as its server lists them
+    problem         why it serves nothing now
+    """
+
+    name: str
+    version: str | None = None
+    processor_only: bool = False
+    gpus: tuple[str, ...] = ()
+    problem: str | None = None
+
+
 class Discovery(Wire):
     """`GET /discovery`: the host's constant facts.
 
@@ -71,6 +87,7 @@ class Discovery(Wire):
     devices_age_secs: float | None = None
     other_gpus: tuple[str, ...] = ()
     harnesses: tuple[str, ...] = ()
+    harness_details: tuple[HarnessDetail, ...] = ()
     cpu_model: str | None = None
     cpu_cores: int | None = None  # physical cores that this process may use
     memory_total_mb: int | None = None  # what models may use on a host without a GPU: cgroup and [limits] included
@@ -156,6 +173,8 @@ class Limit(Wire):
 class ModelEntry(Wire):
     """One element of `GET /models`. `vram_used_mb` is what the engine really holds: GPU memory, or host memory without a GPU.
 
+    harness_reason      why this harness serves it, or why none does
+    processor_only      it takes host memory, whatever GPUs there are
     vram_measured_mb    what it held when it ran here last; None: it never did
     estimate_context    tokens of context that `vram_estimate_mb` counts with
     kv_bytes_per_token  what each token more or less of context changes, as f16
@@ -163,6 +182,8 @@ class ModelEntry(Wire):
 
     id: str
     harness: str = "unknown"
+    harness_reason: str | None = None
+    processor_only: bool | None = None
     status: str = "loaded"  # an unknown word from another version is kept, and treated as not servable
     devices: tuple[int, ...] = ()
     vram_used_mb: int | None = None

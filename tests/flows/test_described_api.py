@@ -99,15 +99,12 @@ NEURON = [
     ("POST", "/drain", None, None),
     ("POST", "/undrain", None, None),
 ]
-# What one neuron at rest has not: kept responses, neurons that join, files on their way; and a job, which is asked for by its id below.
+# What a fleet at rest has not: kept responses, neurons that join; and a job, which is asked for by its id below.
 NOT_HERE = {
     "/v1/responses/{response_id}",
     "/v1/responses/{response_id}/input_items",
     "/neurons/join",
     "/neurons/leave",
-    "/models/push",
-    "/models/{model_id}/files",
-    "/models/{model_id}/files/{sha256}",
     "/jobs/{job_id}",
 }
 

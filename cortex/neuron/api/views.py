@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from cortex.neuron.harness import choice
+from cortex.neuron.harness.base import Harness
 from cortex.neuron.models.loading import Loader
 from cortex.neuron.models.registry import Registry
 from cortex.neuron.models.slot import Slot
 from cortex.neuron.models.source import LocalModel
 from cortex.neuron.sync.policy import Policy
 from cortex.version import version_info
-from cortex.wire.fleet import Activation, Discovery, Health, ModelEntry, ModelHealth, ModelStatus
+from cortex.wire.fleet import Activation, Discovery, HarnessDetail, Health, ModelEntry, ModelHealth, ModelStatus
 
 
 def discovery(loader: Loader, policy: Policy) -> dict[str, Any]:
@@ -28,6 +30,7 @@ def discovery(loader: Loader, policy: Policy) -> dict[str, Any]:
         devices_age_secs=None if age_s is None else round(age_s, 1),
         other_gpus=loader.hardware.other_gpus,
         harnesses=tuple(sorted(loader.harnesses)),
+        harness_details=tuple(_harness(harness) for harness in loader.harnesses.values()),
         cpu_model=facts.cpu_model,
         cpu_cores=facts.cpu_cores,
         memory_total_mb=loader.ledger.limit_mb or facts.memory_total_mb,
@@ -38,6 +41,16 @@ def discovery(loader: Loader, policy: Policy) -> dict[str, Any]:
     )
     # The first generation leaves the reason out where there is none, and shows the other absences as null.
     return found.model_dump(exclude=None if reason else {"cuda_unavailable_reason"})
+
+
+def _harness(harness: Harness) -> HarnessDetail:
+    return HarnessDetail(
+        name=harness.name,
+        version=harness.version(),
+        processor_only=harness.processor_only,
+        gpus=harness.other_gpus,
+        problem=harness.problem,
+    )
 
 
 def health(loader: Loader, registry: Registry, activation: Activation, *, uptime_s: int) -> dict[str, Any]:
@@ -55,7 +68,9 @@ def health(loader: Loader, registry: Registry, activation: Activation, *, uptime
 
 def models(loader: Loader, registry: Registry, *, everything: bool) -> list[dict[str, Any]]:
     entries = [
-        _of_slot(slot) for slot in registry.slots.values() if everything or slot.status is not ModelStatus.failed
+        _of_slot(loader, slot)
+        for slot in registry.slots.values()
+        if everything or slot.status is not ModelStatus.failed
     ]
     if everything:
         listed = {entry.id for entry in entries}
@@ -63,7 +78,7 @@ def models(loader: Loader, registry: Registry, *, everything: bool) -> list[dict
     return [_with_first_generation_nulls(entry) for entry in entries]
 
 
-def _of_slot(slot: Slot) -> ModelEntry:
+def _of_slot(loader: Loader, slot: Slot) -> ModelEntry:
     loaded = slot.loaded
     entry = ModelEntry(
         id=slot.id,
@@ -79,6 +94,8 @@ def _of_slot(slot: Slot) -> ModelEntry:
     return entry.model_copy(
         update={
             "harness": loaded.spec.harness,
+            "harness_reason": choice.why(slot.request.harness, loaded.model.header, loader.harnesses),
+            "processor_only": loaded.harness.processor_only or None,
             "devices": loaded.devices,
             "vram_used_mb": loaded.memory_mb,
             "vram_estimate_mb": loaded.estimate_mb,
@@ -92,9 +109,12 @@ def _of_slot(slot: Slot) -> ModelEntry:
 
 
 def _on_disk(loader: Loader, model: LocalModel) -> ModelEntry:
+    harness = loader.harness_for(model)
     entry = ModelEntry(
         id=model.id,
-        harness=loader.harness_name_for(model) or "unknown",
+        harness=harness.name if harness else "unknown",
+        harness_reason=choice.why("auto", model.header, loader.harnesses),
+        processor_only=(harness and harness.processor_only) or None,
         status=ModelStatus.unloaded,
         quant=model.quant,
         size_bytes=model.size_bytes,

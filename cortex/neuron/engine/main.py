@@ -40,6 +40,8 @@ def run() -> int:
     if os.getppid() != spec.parent_pid:  # the neuron ended before the kernel was told to tell us
         return 0
     _contain()
+    if spec.command:
+        return _become(channel, spec.command)
     try:
         info = _harness(spec.harness)(spec)
     except ImportError as error:
@@ -63,6 +65,14 @@ def _harness(name: str) -> Serve:
 
         return serve_legacy
     raise ValueError(f"this build has no harness '{name}'")
+
+
+def _become(channel: int, command: tuple[str, ...]) -> int:
+    """Go on as another program: it keeps our process id, our limits and our parent's hold on us. `channel` ends by that."""
+    try:
+        os.execv(command[0], command)  # noqa: S606  the operator's own program, and no shell
+    except OSError as error:
+        return _fail(channel, f"the program '{Path(command[0]).name}' cannot be started: {error.strerror}", "start")
 
 
 def _die_with_parent() -> None:

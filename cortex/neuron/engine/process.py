@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import re
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from cortex.executable import engine_command
 from cortex.net.address import Address
 from cortex.net.errors import NetError
 from cortex.net.pool import Pool
+from cortex.neuron.engine.environment import without_secrets
 from cortex.neuron.engine.logtail import LogTail
 from cortex.neuron.engine.outcome import EngineExit, EngineFailed, exit_of, failure_of
 from cortex.neuron.engine.spec import EngineSpec
@@ -38,7 +38,6 @@ MAX_SOCKET_PATH_BYTES = 107  # struct sockaddr_un, with its final zero
 HEALTH_PAUSE_S = 0.05
 LOG_END_S = 1.0  # after its end an engine's log is read for at most this long: a grandchild may hold the pipe
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / (1024 * 1024)
-_SECRET = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|CREDENTIAL|^CORTEX_|^NEURON_", re.IGNORECASE)
 
 
 class EngineProcess:
@@ -87,9 +86,10 @@ class EngineProcess:
             stdin.write(self.spec.to_json())
             await stdin.drain()
         message = _message(await stdout.readline())
-        if not message.get("ready"):
-            raise await self._failure(message)
-        self.info = message["info"]
+        if message or not self.spec.command:  # a program that the engine has become says nothing here
+            if not message.get("ready"):
+                raise await self._failure(message)
+            self.info = message["info"]
         while not await self._is_healthy():
             if self._ended.done():
                 raise await self._failure({})
@@ -192,6 +192,5 @@ async def _spawn(spec: EngineSpec) -> Process:
 
 
 def _environment(spec: EngineSpec) -> dict[str, str]:
-    """The neuron's own without what is secret: an engine reads untrusted files and needs no keys."""
-    inherited = {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
-    return {"GGML_NO_BACKTRACE": "1", **inherited, **spec.env}  # a debugger that ggml starts would hold the memory on
+    """A debugger that ggml would start on a crash held the memory on."""
+    return {"GGML_NO_BACKTRACE": "1", **without_secrets(), **spec.env}

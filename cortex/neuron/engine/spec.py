@@ -26,6 +26,7 @@ class EngineSpec:
     http_threads       requests the engine's server can hold at once
     gpu_layers         layers on GPUs: 0 none, -1 all
     env                added to the process's environment (CUDA_VISIBLE_DEVICES)
+    command            another program that serves instead of the harness's library; empty: none
     parent_pid         the neuron; filled in by EngineProcess.start
     extras             what only one harness knows
     """
@@ -54,6 +55,7 @@ class EngineSpec:
     tensor_split: tuple[float, ...] | None = None
     main_gpu: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
     parent_pid: int = 0
     extras: Mapping[str, Any] = field(default_factory=dict)
 
@@ -67,4 +69,4 @@ class EngineSpec:
         fields = json.loads(line)
         if fields.get("tensor_split") is not None:
             fields["tensor_split"] = tuple(fields["tensor_split"])
-        return cls(**fields)
+        return cls(**fields | {"command": tuple(fields.get("command", ()))})

@@ -30,6 +30,7 @@ class HostShare:
     devices          GPU indices as the neuron counts them; empty: the processor
     uuids            of these devices, for CUDA, which may count otherwise; empty: not all are known
     shares           which part of the model each of them takes, together 1
+    other_gpus       whether the harness has GPUs that the neuron cannot see: their memory is its own affair
     freest           the position in `devices` of the one with the most free memory
     memory_free_mb   host memory, MiB; None: not told
     fitting_context  tokens whose KV cache still fits beside the weights; None: not known
@@ -41,6 +42,7 @@ class HostShare:
     uuids: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
     freest: int = 0
+    other_gpus: bool = False
     memory_free_mb: int | None = None
     fitting_context: int | None = None
     max_in_flight: int | None = None
@@ -82,6 +84,7 @@ class Harness(Protocol):
     """The adapter to one inference library.
 
     processor_only  its engines compute on the processor, whatever GPUs the host has
+    other_gpus      GPUs that it has and the neuron does not watch, as it lists them
     problem         why it can start no engine at all, as a sentence; None: nothing speaks against it
     """
 
@@ -90,6 +93,9 @@ class Harness(Protocol):
 
     @property
     def problem(self) -> str | None: ...
+
+    @property
+    def other_gpus(self) -> tuple[str, ...]: ...
 
     def version(self) -> str | None:
         """The library's version; None when this installation does not have it."""

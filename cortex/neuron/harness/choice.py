@@ -9,13 +9,14 @@ from cortex.neuron.gguf import Header
 from cortex.neuron.harness.base import Harness
 from cortex.neuron.harness.ctransformers import CTransformers
 from cortex.neuron.harness.llamacpp import LlamaCpp
+from cortex.neuron.harness.server_binary import ServerBinary
 
 AUTO = ("auto", "candle")  # candle: what clients of the first generation send
 
 
-def available() -> dict[str, Harness]:
-    """The harnesses whose library this installation has, in the order in which "auto" tries them."""
-    known: tuple[Harness, ...] = (LlamaCpp(), CTransformers())
+def available(server: ServerBinary | None = None) -> dict[str, Harness]:
+    """The harnesses whose library this installation has, in the order in which "auto" tries them; `server` is the operator's own."""
+    known: tuple[Harness, ...] = (LlamaCpp(server), CTransformers())
     return {harness.name: harness for harness in known if harness.version() is not None}
 
 
@@ -37,3 +38,16 @@ def choose(asked: str, header: Header, harnesses: Mapping[str, Harness]) -> Harn
             return harness
     told = "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) or "no harness is installed"
     raise errors.invalid_request(f"this file cannot be served: {told}", code="unsupported_model", status=422)
+
+
+def why(asked: str, header: Header, harnesses: Mapping[str, Harness]) -> str:
+    """Who serves a file and why, or why nobody does: one sentence for people."""
+    reasons = {name: harness.cannot_serve(header) for name, harness in harnesses.items()}
+    refused = "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
+    able = [name for name, reason in reasons.items() if reason is None]
+    if asked in reasons and asked not in AUTO:
+        return "it was asked for" if asked in able else refused
+    if not able:
+        return refused or "no harness is installed"
+    others = f" ({refused})" if refused else ""
+    return f"the only one that can{others}" if len(able) == 1 else f"the first of {', '.join(able)} that can{others}"

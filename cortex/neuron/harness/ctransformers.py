@@ -36,6 +36,7 @@ class CTransformers:
     name = "ctransformers"
     processor_only = True
     problem: str | None = None
+    other_gpus: tuple[str, ...] = ()
 
     def version(self) -> str | None:
         try:

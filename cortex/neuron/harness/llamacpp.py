@@ -14,24 +14,38 @@ from cortex.errors import CortexError
 from cortex.neuron.engine.spec import EngineSpec, Mode
 from cortex.neuron.gguf import Header
 from cortex.neuron.hardware import support
-from cortex.neuron.harness import generation, infill, unsupported
+from cortex.neuron.harness import generation, infill, server_binary, unsupported
 from cortex.neuron.harness import llamacpp_errors as said
 from cortex.neuron.harness import requests as rules
 from cortex.neuron.harness import settings as defaults
 from cortex.neuron.harness.allowed_tools import narrowed
 from cortex.neuron.harness.answers.events import Fail
 from cortex.neuron.harness.base import HostShare, ModelFiles, Prepared
+from cortex.neuron.harness.server_binary import ServerBinary
 from cortex.wire.fleet import Device, LoadSettings
 
 
 class LlamaCpp:
-    """GGUF models, through xllamacpp in an engine process. The neuron itself never imports that library."""
+    """GGUF models, through xllamacpp in an engine process, or a llama-server of the operator's. The neuron itself never imports that library."""
 
     name = "llamacpp"
     processor_only = False
-    problem: str | None = None
+
+    def __init__(self, server: ServerBinary | None = None) -> None:
+        self._server = server
+
+    @property
+    def problem(self) -> str | None:
+        return self._server.problem if self._server else None
+
+    @property
+    def other_gpus(self) -> tuple[str, ...]:
+        gpus = self._server.gpus if self._server else ()
+        return tuple(gpu for gpu in gpus if not gpu.startswith("CUDA"))
 
     def version(self) -> str | None:
+        if self._server:
+            return f"llama-server {self._server.version or '(unusable)'}"
         try:
             return metadata.version("xllamacpp")
         except metadata.PackageNotFoundError:
@@ -51,7 +65,13 @@ class LlamaCpp:
         return None if header.tensor_count else "it has no weights (a vocabulary alone)"
 
     def cannot_use(self, devices: Sequence[Device]) -> str | None:
-        return support.cuda_reason(devices, support.engine_flavour())
+        if self._server is None:
+            return support.cuda_reason(devices, support.engine_flavour())
+        if not devices or self._server.gpus:
+            return None
+        return (
+            f"the program '{self._server.path.name}' of {server_binary.NAME} lists no GPU: it is a build without CUDA"
+        )
 
     def mode(self, header: Header, settings: LoadSettings) -> Mode:
         return defaults.mode_of(header, settings)
@@ -66,7 +86,7 @@ class LlamaCpp:
         host: HostShare,
         socket_path: Path,
     ) -> EngineSpec:
-        return defaults.resolve(
+        spec = defaults.resolve(
             harness=self.name,
             alias=alias,
             files=files,
@@ -74,7 +94,11 @@ class LlamaCpp:
             settings=settings,
             host=host,
             socket_path=socket_path,
+            external=self._server is not None,
         )
+        if self._server is None:
+            return spec
+        return dataclasses.replace(spec, command=server_binary.command(self._server, spec, settings.server_args))
 
     def capabilities(self, header: Header, mode: Mode, *, vision: bool) -> tuple[str, ...]:
         if mode != "chat":

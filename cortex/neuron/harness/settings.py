@@ -36,9 +36,10 @@ def resolve(
     settings: LoadSettings,
     host: HostShare,
     socket_path: Path,
+    external: bool = False,
 ) -> EngineSpec:
-    """The specification of an engine. Raises CortexError (400) for settings that contradict one another."""
-    _check(settings)
+    """The specification of an engine; `external`: of a server that is not ours. Raises CortexError (400) for settings that contradict one another."""
+    _check(settings, external=external)
     mode = mode_of(header, settings)
     layers = _gpu_layers(settings, host)
     context = _context(mode, header, settings, host, on_gpu=layers != 0)
@@ -72,8 +73,8 @@ def resolve(
     )
 
 
-def _check(settings: LoadSettings) -> None:
-    if settings.server_args:
+def _check(settings: LoadSettings, *, external: bool) -> None:
+    if settings.server_args and not external:
         raise errors.invalid_request(
             "server_args are for an external llama-server; the built-in engine takes none: leave them out",
             code="unsupported_setting",
@@ -117,7 +118,7 @@ def _batch(mode: Mode, context: int, *, on_gpu: bool) -> int:
 
 
 def _gpu_layers(settings: LoadSettings, host: HostShare) -> int:
-    if not host.devices:
+    if not (host.devices or host.other_gpus):
         return 0
     return -1 if settings.gpu_layers is None else settings.gpu_layers
 
@@ -143,6 +144,8 @@ def _main_gpu(settings: LoadSettings, host: HostShare) -> int | None:
 
 def _environment(layers: int, host: HostShare) -> Mapping[str, str]:
     """CUDA is told UUIDs: it may count otherwise than NVML, and no more after a card was lost. Without GPU layers no device may even be opened."""
+    if layers and not host.devices:
+        return {}  # GPUs that are not NVIDIA's: the server finds them by itself
     visible = ",".join(host.uuids or map(str, host.devices)) if layers else ""
     return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible}
 

@@ -91,9 +91,10 @@ class Ledger:
             for device in self._hardware.nvidia.devices
         )
 
-    def used_mb(self, devices: tuple[int, ...]) -> int | None:
-        """What is in use on these GPUs, by whomever; None where the driver does not tell, or while a load is about to change it."""
-        if any(set(promise.devices) & set(devices) for promise in self._promises if not promise.measured):
+    def used_mb(self, devices: tuple[int, ...], own: Promise | None = None) -> int | None:
+        """What is in use on these GPUs, by whomever; None where the driver does not tell, or while a load other than one's own changes it."""
+        loading = [promise for promise in self._promises if not promise.measured and promise is not own]
+        if any(set(promise.devices) & set(devices) for promise in loading):
             return None
         used = [device.vram_used_mb for device in self._hardware.devices if device.index in devices]
         return sum(mb for mb in used if mb is not None) if used and None not in used else None

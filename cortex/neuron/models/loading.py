@@ -22,6 +22,7 @@ from cortex.neuron.engine.spec import EngineSpec
 from cortex.neuron.hardware.watch import HardwareWatch
 from cortex.neuron.harness import choice
 from cortex.neuron.harness.base import Harness, HostShare, ModelFiles
+from cortex.neuron.harness.server_binary import ServerBinary
 from cortex.neuron.harness.settings import DEFAULT_SLOTS, PROMPT_CACHE_MAX_MB, PROMPT_CACHE_SHARE
 from cortex.neuron.models.estimate import GPU_CONTEXT_BYTES, MIB, estimate_memory, fit_context, kv_bytes_per_token
 from cortex.neuron.models.fit import Memory, refusal
@@ -75,9 +76,18 @@ class Forecast:
 class Loader:
     """Loads models on one host."""
 
-    def __init__(self, config: NeuronConfig, hardware: HardwareWatch, library: Library, runtime: Path) -> None:
+    def __init__(
+        self,
+        config: NeuronConfig,
+        hardware: HardwareWatch,
+        library: Library,
+        runtime: Path,
+        server: ServerBinary | None = None,
+    ) -> None:
         named = {harness.name for harness in config.harnesses} - {*choice.AUTO}
-        self.harnesses = {name: harness for name, harness in choice.available().items() if not named or name in named}
+        self.harnesses = {
+            name: harness for name, harness in choice.available(server).items() if not named or name in named
+        }
         self.ledger = Ledger(hardware, limit_mb=config.limits.memory_mb)
         self.hardware = hardware
         self.library = library
@@ -94,7 +104,10 @@ class Loader:
         await self.hardware.refresh()
         self._check_host(request, harness)
         devices = self._choose_devices(request, harness, job)  # ③ where
-        memory = self.ledger.free(devices)
+        unseen = bool(harness.other_gpus) and not devices and request.gpu_layers != 0
+        if unseen:
+            job.note(f"the memory of {'; '.join(harness.other_gpus)} is not watched: the server takes what it can")
+        memory = Memory(None) if unseen else self.ledger.free(devices)
         parts = shares(request.tensor_split, memory.per_device_mb, split_mode=request.split_mode) if devices else ()
         spec = self._spec(request, model, harness, devices, memory, parts)  # ④ with which settings
         key = key_of(model, spec, devices=len(devices), build=harness.version())
@@ -102,7 +115,7 @@ class Loader:
         if no := refusal(request.model_id, needed_mb, memory, parts, devices):  # ⑤ whether it fits
             raise no
         before_mb = self.ledger.used_mb(devices)
-        promise = self.ledger.promise(request.model_id, needed_mb, devices, parts)
+        promise = self.ledger.promise(request.model_id, 0 if unseen else needed_mb, devices, parts)
         try:
             job.update(stage=JobStage.loading, bytes_done=None, bytes_total=None, eta_seconds=None)
             enter(ModelStatus.loading)
@@ -110,8 +123,8 @@ class Loader:
         except BaseException:
             self.ledger.release(promise)
             raise
-        promise.measured = await self._measure(engine, devices, before_mb) if devices else engine.memory_mb
-        if devices and not _uses_gpu(engine):
+        promise.measured = await self._measure(engine, promise, before_mb) if devices else engine.memory_mb
+        if devices and not spec.command and not _uses_gpu(engine):
             job.note(f"this build of {harness.name} knows no GPU: the model runs on the processor")
         capabilities = harness.capabilities(model.header, spec.mode, vision=spec.mmproj is not None)
         return Loaded(model, harness, spec, engine, devices, capabilities, needed_mb, promise, key)
@@ -135,7 +148,7 @@ class Loader:
         return reasons[0] if devices and reasons and None not in reasons else None
 
     async def _measure(
-        self, engine: EngineProcess, devices: tuple[int, ...], before_mb: int | None
+        self, engine: EngineProcess, promise: Promise, before_mb: int | None
     ) -> Callable[[], int | None]:
         """How to see what an engine holds of GPUs: by process, or where the driver does not tell that by what its load took of them.
 
@@ -144,9 +157,10 @@ class Loader:
         try:
             await self.hardware.refresh()
         except BaseException:
+            self.ledger.release(promise)
             await engine.stop()
             raise
-        after_mb = self.ledger.used_mb(devices)
+        after_mb = self.ledger.used_mb(promise.devices, promise)
         took_mb = (
             after_mb - before_mb if after_mb is not None and before_mb is not None and after_mb > before_mb else None
         )
@@ -220,6 +234,7 @@ class Loader:
             devices=devices,
             uuids=tuple(known) if len(known) == len(devices) else (),
             shares=parts,
+            other_gpus=bool(harness.other_gpus) and not devices,
             freest=free.index(max(free)) if free else 0,
             memory_free_mb=self.ledger.free().free_mb,  # of what the operator lets models take
             fitting_context=_fitting_context(request, model, files, memory, on_gpu=bool(devices)),
@@ -264,7 +279,7 @@ class Loader:
 
     def forecast(self, model: LocalModel) -> Forecast | None:
         """What a model on disk would need, loaded without a wish. None: nothing here serves it."""
-        harness = next((each for each in self.harnesses.values() if each.cannot_serve(model.header) is None), None)
+        harness = self.harness_for(model)
         if harness is None:
             return None
         spec = self._spec(LoadRequest(model_id=model.id), model, harness, (), Memory(None))
@@ -290,9 +305,10 @@ class Loader:
             )
             raise _as_error(spec.alias, failed) from failed
 
-    def harness_name_for(self, model: LocalModel) -> str | None:
+    def harness_for(self, model: LocalModel) -> Harness | None:
+        """Who would serve it without a wish."""
         return next(
-            (harness.name for harness in self.harnesses.values() if harness.cannot_serve(model.header) is None), None
+            (harness for harness in self.harnesses.values() if harness.cannot_serve(model.header) is None), None
         )
 
 

@@ -76,7 +76,7 @@ _REQUESTS: Schemas = {
 # ---- answers
 
 _ENDED: Schemas = {
-    "done_reason": word("stop", "length", "load", "unload"),
+    "done_reason": word("stop", "length", "load"),
     "total_duration": INTEGER,
     "load_duration": INTEGER,
     "prompt_eval_count": COUNT,
