@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -162,6 +165,32 @@ def test_what_cannot_be_pushed_is_one_sentence(tmp_path, scripted_model, of_a, o
             refused, told = await push(client, **asked)
             assert (refused, says in told["error"]["message"]) == (status, True), told
             assert await listed(b) == []
+
+    asyncio.run(scenario())
+
+
+def test_the_command_line_pushes_and_says_where_from(tmp_path, scripted_model):
+    """`cortex push` follows the copy to its end; what is there needs none."""
+
+    async def scenario():
+        async with (
+            neuron(give(tmp_path / "a", scripted_model)) as a,
+            neuron(tmp_path / "b") as b,
+            gateway([ref("a", a.url), ref("b", b.url)]) as client,
+        ):
+
+            async def cortex(*arguments: str) -> tuple[int, str, str]:
+                command = [sys.executable, "-m", "cortex", "push", SCRIPTED, *arguments, "-e", str(client.base_url)]
+                done = await asyncio.to_thread(
+                    subprocess.run, command, capture_output=True, text=True, timeout=60, check=False
+                )
+                return done.returncode, done.stdout, done.stderr
+
+            code, out, err = await cortex("b", "--rate", "500MB/s", "--json")
+            assert (code, json.loads(out)) == (0, {"status": "pushed", "node": "b", "from": "a"}), err
+            assert "scripted: " in err
+            assert (await cortex("b"))[1] == "scripted is on b: it was there already\n"
+        assert sha256(tmp_path / "b/scripted.gguf") == sha256(scripted_model)
 
     asyncio.run(scenario())
 
