@@ -96,15 +96,19 @@ NEURON = [
     ("GET", "/models/{model_id}/endpoint", f"/models/{SCRIPTED}/endpoint", None),
     ("POST", "/models/unload", None, {"model_id": EMBED}),
     ("POST", "/models/load", None, {"model_id": EMBED, "mode": "embedding", "wait": False}),
+    ("POST", "/models/keep", None, {"model_id": SCRIPTED, "ttl": 60}),
     ("POST", "/drain", None, None),
     ("POST", "/undrain", None, None),
 ]
-# What a fleet at rest has not: kept responses, neurons that join; and a job, which is asked for by its id below.
+# What one neuron at rest has not: kept responses, neurons that join, files on their way; and a job, which is asked for by its id below.
 NOT_HERE = {
     "/v1/responses/{response_id}",
     "/v1/responses/{response_id}/input_items",
     "/neurons/join",
     "/neurons/leave",
+    "/models/push",
+    "/models/{model_id}/files",
+    "/models/{model_id}/files/{sha256}",
     "/jobs/{job_id}",
 }
 
