@@ -35,10 +35,10 @@ def _fuzz(target: Target, args: argparse.Namespace) -> int:
     tally = Thrower(target).throw(args.cases, args.seed)
     statuses = ", ".join(f"{count} of {status}" for status, count in sorted(tally.statuses.items()))
     print(f"{target.name}: {tally.cases} cases in {time.monotonic() - began:.0f} s, {statuses}")
-    for complaint in tally.complaints[:SHOWN]:
-        print(f"  {complaint}")
-    print(f"  {len(tally.complaints)} complaints", flush=True)
-    return len(tally.complaints)
+    for said, count in tally.complaints.most_common(SHOWN):
+        print(f"  {count} times {said}\n    {tally.examples[said]}")
+    print(f"  {tally.complaints.total()} complaints", flush=True)
+    return tally.complaints.total()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from helpers.roles import Role, running_role
 from helpers.scripted_gguf import write_scripted_model
 
 LOAD_S = 60.0
+TOKEN = "shared"  # noqa: S105  of neurons that join: no secret here
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def targets(folder: Path) -> Iterator[dict[str, Target]]:
         _write(folder / "models.toml", _catalogue())
         cortex_toml = _write(
             folder / "cortex.toml",
-            f'models_config = "models.toml"\n[gateway]\nlisten = "127.0.0.1:0"\nneuron_token = "shared"\n'
+            f'models_config = "models.toml"\n[gateway]\nlisten = "127.0.0.1:0"\nneuron_token = "{TOKEN}"\n'
             f'[responses]\nstore = true\n[[neurons]]\nname = "local"\nendpoint = "{neuron.url}"\n',
         )
         gateway = stack.enter_context(running_role("--role", "gateway", "-c", cortex_toml, **environ))

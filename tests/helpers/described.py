@@ -64,7 +64,7 @@ class Api:
             values = list(_values(kind, body))
         except ValueError as error:
             return f"it cannot be read: {error}"
-        schema = described.get("x-item-schema", described["schema"])
+        schema = described.get("x-item-schema") or described["schema"]
         return next((wrong for value in values if (wrong := self.misfit(schema, value))), None)
 
     def misfit(self, schema: Mapping[str, Any], value: Json) -> str | None:

@@ -34,6 +34,7 @@ HEADERS: tuple[dict[str, str], ...] = (
     {"x-cortex-wait": "fail-fast"},
     {"x-cortex-wait": "odd"},
     {"authorization": "Bearer nobody"},
+    {"authorization": "Bearer shared"},
     {"x-api-key": "\xff"},
     {"anthropic-version": "2023-06-01"},
     {"content-type": "text/plain"},

@@ -306,6 +306,8 @@ def test_fields(given_fields, expected):
         ({"tools": [TOOL], "tool_choice": "some"}, "tool_choice", '"auto" or "none" or "required"'),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "g"}}, "tool_choice.name", "get_weather"),
         ({"tool_choice": "required"}, "tool_choice", "'tools' is empty"),
+        ({"tool_choice": 5}, "tool_choice", '"auto" or "none" or "required"'),
+        ({"parallel_tool_calls": [{}]}, "parallel_tool_calls", "true or false"),  # it would be echoed
         ({"max_output_tokens": 0}, "max_output_tokens", "at least 1"),
         ({"temperature": "hot"}, "temperature", "a number"),
         ({"reasoning": {"effort": "huge"}}, "reasoning.effort", "medium"),

@@ -76,7 +76,7 @@ _REQUESTS: Schemas = {
 # ---- answers
 
 _ENDED: Schemas = {
-    "done_reason": word("stop", "length", "load"),
+    "done_reason": word("stop", "length", "load", "unload"),
     "total_duration": INTEGER,
     "load_duration": INTEGER,
     "prompt_eval_count": COUNT,

@@ -53,9 +53,9 @@ class Answer:
         if self.json:
             content[JSON] = {"schema": ref(self.json)}
         if self.events:
-            content[EVENTS] = {"schema": TEXT, "x-item-schema": ref(self.events)}
+            content[EVENTS] = {"x-item-schema": ref(self.events)}
         if self.lines:
-            content[LINES] = {"schema": TEXT, "x-item-schema": ref(self.lines)}
+            content[LINES] = {"x-item-schema": ref(self.lines)}
         if self.plain:
             content[PLAIN] = {"schema": TEXT}
         if self.octets:

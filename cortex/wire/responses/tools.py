@@ -12,6 +12,8 @@ from typing import Any
 
 from cortex.wire.fields import Value
 
+_CHOICES = ("auto", "none", "required")
+
 
 @dataclass(frozen=True, slots=True)
 class Function:
@@ -82,19 +84,26 @@ def tools_of(request: Value) -> dict[str, Any]:
         allowed = {seen_name(tool) for tool in choice["tools"] if tool["type"].text() == "function"}
         functions = [function for function in functions if function.name in allowed]
         choice = choice["mode"]
-    if not functions:
-        if choice.raw == "required" and not request["tools"].raw:
-            raise choice.refused("no tool can be called: 'tools' is empty")
-        return {}
     bound = {"parallel_tool_calls": parallel.flag()} if parallel.given else {}
+    if not functions:
+        _check_unused(choice, request)
+        return {}
     return {"tools": [function.rendered() for function in functions], **_choice(choice, functions, request)} | bound
+
+
+def _check_unused(choice: Value, request: Value) -> None:
+    """Hosted tools are left out, and a choice among them is none."""
+    if not choice.given or isinstance(choice.raw, dict):
+        return
+    if choice.one_of(*_CHOICES) == "required" and not request["tools"].raw:
+        raise choice.refused("no tool can be called: 'tools' is empty")
 
 
 def _choice(choice: Value, functions: list[Function], request: Value) -> dict[str, Any]:
     if not choice.given:
         return {}
     if not isinstance(choice.raw, dict):
-        return {"tool_choice": choice.one_of("auto", "none", "required")}
+        return {"tool_choice": choice.one_of(*_CHOICES)}
     if choice["type"].text() != "function":  # a hosted or custom tool, which was left out
         return {}
     name = seen_name(choice)
