@@ -48,7 +48,9 @@ class ResponsesApi:
         call = call_of(request, CHAT_PATH, chat, self._names)
         if call.stream:
             stream = _ResponseStream(asked)
-            client = _KeepingSink(web.SanicSink(request), stream, asked, self._store)
+            client: ClientSink = web.SanicSink(request)
+            if asked.keep:
+                client = _KeepingSink(client, stream, asked, self._store)
             await answered(self._dispatcher, request, call, TranslatingSink(client, stream))
             return None
         collector = Collector()
@@ -153,7 +155,7 @@ class _KeepingSink:
         self._stream = stream
         self._asked = asked
         self._store = store
-        self._to_keep = asked.keep
+        self._kept = False
 
     @property
     def status(self) -> int | None:
@@ -163,8 +165,8 @@ class _KeepingSink:
         await self._client.start(status, headers)
 
     async def send(self, data: bytes) -> None:
-        if self._to_keep and (response := self._stream.response):
-            self._to_keep = False
+        if not self._kept and (response := self._stream.response):
+            self._kept = True
             await self._store.keep(self._asked.owner, self._asked.kept(response))
         await self._client.send(data)
 
