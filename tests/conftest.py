@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,13 @@ def no_process_is_left() -> Iterator[None]:
     while (left := processes.children()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not left, f"left behind: {[processes.command(pid) for pid in left]}"
+
+
+@pytest.fixture
+def socket_dir() -> Iterator[Path]:
+    """A folder with a short path: a Unix socket's address has 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="cx-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

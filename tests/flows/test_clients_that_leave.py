@@ -6,7 +6,7 @@ import json
 
 import pytest
 from helpers.gateways import eventually
-from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, running_neuron
+from helpers.live import DEMO, DEMO_MODEL, ENDLESS_MODEL, SCRIPTED, endless, running_neuron
 from helpers.waiting import until
 
 from cortex.net.address import Address
@@ -33,13 +33,7 @@ async def _serving(models_dir, folder, model, slots):
         yield neuron, at_work
 
 
-def _endless(stream):
-    """Half a minute of tokens, and more."""
-    text = {"role": "user", "content": "[[loop]]"}
-    return {"model": SCRIPTED, "messages": [text], "max_tokens": 100_000, "stream": stream}
-
-
-def _long_prompt(stream):
+def _long_prompt(*, stream):
     text = {"role": "user", "content": WORDS}
     return {"model": DEMO, "messages": [text], "max_tokens": 4, "stream": stream}
 
@@ -74,7 +68,7 @@ async def _is(count, expected):
 async def _left_alone(neuron, at_work, body, ask):
     """Of a model's only slot: whoever comes next is served at once, and nothing goes on behind it."""
     for stream in (True, False):
-        async with _client(neuron, at_work, body(stream)):
+        async with _client(neuron, at_work, body(stream=stream)):
             pass
         async with asyncio.timeout(SOON_S):
             assert (await ask()).status_code == 200
@@ -84,7 +78,7 @@ async def _left_alone(neuron, at_work, body, ask):
 async def _left_beside(neuron, at_work, body, beside, ask):
     """Of two slots, while the other one streams: the next one needs the slot of who left, and the other one never stops."""
     for stream in (True, False):
-        await _one_left_beside(neuron, at_work, body(stream), beside, ask)
+        await _one_left_beside(neuron, at_work, body(stream=stream), beside, ask)
 
 
 async def _one_left_beside(neuron, at_work, body, beside, ask):
@@ -106,31 +100,30 @@ async def _one_left_beside(neuron, at_work, body, beside, ask):
 
 
 @pytest.mark.parametrize("beside", [False, True])
-def test_in_mid_answer(models_dir, tmp_path, beside):
+def test_in_mid_answer(models_dir, socket_dir, beside):
     """A hundred thousand tokens were to come."""
 
     async def scenario():
-        model = {**SCRIPTED_MODEL, "context": 131_072}
-        async with _serving(models_dir, tmp_path, model, 2 if beside else 1) as (neuron, at_work):
+        async with _serving(models_dir, socket_dir, ENDLESS_MODEL, 2 if beside else 1) as (neuron, at_work):
 
             async def ask():
                 return await neuron.chat(SCRIPTED, "hi")
 
             if beside:
-                await _left_beside(neuron, at_work, _endless, _endless(stream=True), ask)
+                await _left_beside(neuron, at_work, endless, endless(), ask)
             else:
-                await _left_alone(neuron, at_work, _endless, ask)
+                await _left_alone(neuron, at_work, endless, ask)
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("beside", [False, True])
-def test_in_prefill(models_dir, tmp_path, beside):
+def test_in_prefill(models_dir, socket_dir, beside):
     """Thousands of tokens of its prompt were still to be read."""
 
     async def scenario():
         model = {**DEMO_MODEL, "context": 8192}
-        async with _serving(models_dir, tmp_path, model, 2 if beside else 1) as (neuron, at_work):
+        async with _serving(models_dir, socket_dir, model, 2 if beside else 1) as (neuron, at_work):
 
             async def ask():
                 return await neuron.chat(DEMO, "hi", max_tokens=2)

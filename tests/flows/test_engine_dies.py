@@ -6,7 +6,7 @@ import os
 import signal
 
 import pytest
-from helpers.live import SCRIPTED, SCRIPTED_MODEL, running_neuron
+from helpers.live import ENDLESS_MODEL, SCRIPTED, SCRIPTED_MODEL, endless, running_neuron
 from helpers.processes import only_child
 
 pytestmark = pytest.mark.model
@@ -18,15 +18,9 @@ def test_a_stream_of_a_dying_engine_ends_with_an_error_event_and_the_next_reques
 
     async def scenario():
         async with running_neuron(models_dir) as neuron:
-            await neuron.load(SCRIPTED_MODEL)
-            body = {
-                "model": SCRIPTED,
-                "stream": True,
-                "max_tokens": 4000,
-                "messages": [{"role": "user", "content": "[[loop]]"}],
-            }
+            await neuron.load(ENDLESS_MODEL)
             text = b""
-            async with neuron.http.stream("POST", "/v1/chat/completions", json=body) as stream:
+            async with neuron.http.stream("POST", "/v1/chat/completions", json=endless()) as stream:
                 async for piece in stream.aiter_bytes():
                     if not text:
                         os.kill(only_child(), fatal)
@@ -51,14 +45,14 @@ def test_a_request_without_stream_hears_502(models_dir):
 
     async def scenario():
         async with running_neuron(models_dir) as neuron:
-            await neuron.load(SCRIPTED_MODEL)
+            await neuron.load(ENDLESS_MODEL)
 
             async def shoot():
                 while (await neuron.get("/health"))["models"][0]["in_flight"] == 0:
                     await asyncio.sleep(0.005)
                 os.kill(only_child(), signal.SIGSEGV)
 
-            answer, _ = await asyncio.gather(neuron.chat(SCRIPTED, "[[loop]]", max_tokens=4000), shoot())
+            answer, _ = await asyncio.gather(neuron.chat(SCRIPTED, "[[loop]]", max_tokens=100_000), shoot())
             assert (answer.status_code, answer.json()["error"]["code"]) == (502, "engine_failed")
             assert "retry-after" in answer.headers
 

@@ -7,7 +7,7 @@ import os
 import signal
 
 import pytest
-from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, running_neuron
+from helpers.live import ENDLESS_MODEL, SCRIPTED, endless, running_neuron
 from helpers.processes import only_child
 from helpers.waiting import until
 
@@ -28,21 +28,16 @@ def _hanging_engine():
         os.kill(engine, signal.SIGCONT)
 
 
-def _endless():
-    text = {"role": "user", "content": "[[loop]]"}
-    return {"model": SCRIPTED, "messages": [text], "max_tokens": 100_000, "stream": True}
-
-
 def test_an_engine_that_hangs(models_dir):
     """In mid-stream it is an error event, before the first byte a 504; when it goes on, so does its model."""
 
     async def scenario():
         async with running_neuron(models_dir, admission={"idle_timeout_secs": 1}) as neuron:
-            await neuron.load({**SCRIPTED_MODEL, "context": 131_072})
+            await neuron.load(ENDLESS_MODEL)
             got = bytearray()
 
             async def read():
-                async with neuron.http.stream("POST", CHAT, json=_endless()) as stream:
+                async with neuron.http.stream("POST", CHAT, json=endless()) as stream:
                     async for piece in stream.aiter_bytes():
                         got.extend(piece)
 
@@ -62,16 +57,15 @@ def test_an_engine_that_hangs(models_dir):
 
 def test_a_long_prefill_is_no_hanging_engine(models_dir):
     """A client that is not even streaming gets its answer, though the first token took longer than the idle time-out."""
-    idle_s = 2
+    idle_s = 1
 
     async def scenario():
         async with running_neuron(models_dir, admission={"idle_timeout_secs": idle_s}) as neuron:
-            await neuron.load({**DEMO_MODEL, "context": 8192})
-            words, prompt_ms = 125, 0
+            await neuron.load(ENDLESS_MODEL)
+            words, prompt_ms = 4000, 0
             while prompt_ms < 1000 * idle_s:  # a longer prompt on a faster machine
                 words *= 2
-                text = " ".join(f"word{number}" for number in range(words))
-                answer = await neuron.chat(DEMO, text, max_tokens=2)
+                answer = await neuron.chat(SCRIPTED, "word " * words, max_tokens=2)
                 assert answer.status_code == 200, answer.text
                 prompt_ms = answer.json()["timings"]["prompt_ms"]
 

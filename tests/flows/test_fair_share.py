@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from helpers.live import SCRIPTED, SCRIPTED_MODEL, Live, live, running_neuron
+from helpers.live import ENDLESS_MODEL, SCRIPTED, Live, endless, live, running_neuron
 
 from cortex.config.catalogue import Catalogue
 from cortex.config.gateway import GatewayConfig
@@ -52,9 +52,7 @@ def test_keys_take_turns_at_a_busy_model(models_dir: Path) -> None:
 
     async def scenario() -> None:
         tasks = Tasks("test")
-        async with running_neuron(
-            models_dir, default_models=[SCRIPTED_MODEL], admission={"max_in_flight": 1}
-        ) as neuron:
+        async with running_neuron(models_dir, default_models=[ENDLESS_MODEL], admission={"max_in_flight": 1}) as neuron:
             while (await neuron.get("/health"))["activation"]["state"] != "ready":
                 await asyncio.sleep(0.05)
             async with app.running(config(neuron), Catalogue()) as handle, live(f"http://{handle.listen}") as gateway:
@@ -72,10 +70,4 @@ def test_keys_take_turns_at_a_busy_model(models_dir: Path) -> None:
 
 def held(gateway: Live) -> Any:
     """A stream that goes on until it is left."""
-    body = {
-        "model": SCRIPTED,
-        "stream": True,
-        "max_tokens": 4000,
-        "messages": [{"role": "user", "content": "[[loop]]"}],
-    }
-    return gateway.http.stream("POST", "/v1/chat/completions", json=body, timeout=httpx.Timeout(60))
+    return gateway.http.stream("POST", "/v1/chat/completions", json=endless(), timeout=httpx.Timeout(60))

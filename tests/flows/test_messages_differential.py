@@ -142,11 +142,11 @@ async def said(client, request):
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("settings", "count"), [(SCRIPTED_MODEL, cases(100, 200)), (DEMO_MODEL, cases(6, 20))], ids=[SCRIPTED, DEMO])
-def test_the_same_messages_say_the_same(models_dir, tmp_path, settings, count):
+def test_the_same_messages_say_the_same(models_dir, socket_dir, settings, count):
     """Generated requests with systems, histories, tools, unicode and stops: no difference but those above."""
 
     async def scenario():
-        async with both(models_dir, tmp_path, settings) as (ours, theirs):
+        async with both(models_dir, socket_dir, settings) as (ours, theirs):
             made = Requests(SEED)
             for number in range(count):
                 request = made.request(settings["model_id"])
@@ -192,11 +192,11 @@ DIFFERENT = {
 }
 
 
-def test_every_accepted_difference_is_that_and_no_more(models_dir, tmp_path):
+def test_every_accepted_difference_is_that_and_no_more(models_dir, socket_dir):
     """Each has a request with which llama.cpp comes to the same prompt and the same answer."""
 
     async def scenario():
-        async with both(models_dir, tmp_path, SCRIPTED_MODEL) as (ours, theirs):
+        async with both(models_dir, socket_dir, SCRIPTED_MODEL) as (ours, theirs):
             shared = {"model": SCRIPTED, "max_tokens": 40, "temperature": 0}
             for name, (asked, equivalent) in DIFFERENT.items():
                 assert await said(ours, shared | asked) == await said(theirs, shared | equivalent), name

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 from helpers.gateways import eventually
-from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, live, running_neuron
+from helpers.live import DEMO, DEMO_MODEL, ENDLESS_MODEL, SCRIPTED, SCRIPTED_MODEL, endless, live, running_neuron
 from helpers.processes import children
 from helpers.waiting import until
 
@@ -211,8 +211,8 @@ def test_control_endpoints_answer_while_a_model_works(models_dir):
 
     async def scenario():
         async with running_neuron(models_dir) as neuron:
-            await neuron.load(SCRIPTED_MODEL)
-            async with neuron.http.stream("POST", "/v1/chat/completions", json=_endless()) as stream:
+            await neuron.load(ENDLESS_MODEL)
+            async with neuron.http.stream("POST", "/v1/chat/completions", json=endless()) as stream:
                 pieces = stream.aiter_bytes()
                 await anext(pieces)
                 (model,) = (await neuron.get("/health"))["models"]
@@ -225,22 +225,13 @@ def test_control_endpoints_answer_while_a_model_works(models_dir):
     asyncio.run(scenario())
 
 
-def _endless():
-    return {
-        "model": SCRIPTED,
-        "stream": True,
-        "max_tokens": 4000,
-        "messages": [{"role": "user", "content": "[[loop]]"}],
-    }
-
-
 def test_a_client_that_leaves_stops_the_generation(models_dir):
     """After a disconnect the place is free and the engine's slot is idle, though thousands of tokens were to come."""
 
     async def scenario():
         async with running_neuron(models_dir, default_models=[]) as neuron:
-            await neuron.load({**SCRIPTED_MODEL, "max_in_flight": 1})
-            async with neuron.http.stream("POST", "/v1/chat/completions", json=_endless()) as stream:
+            await neuron.load({**ENDLESS_MODEL, "max_in_flight": 1})
+            async with neuron.http.stream("POST", "/v1/chat/completions", json=endless()) as stream:
                 await anext(stream.aiter_bytes())
             figures = {}
 
@@ -261,8 +252,8 @@ def test_over_capacity_is_refused_fast_with_retry_after(models_dir):
 
     async def scenario():
         async with running_neuron(models_dir) as neuron:
-            await neuron.load({**SCRIPTED_MODEL, "max_in_flight": 1, "max_queue_depth": 0})
-            async with neuron.http.stream("POST", "/v1/chat/completions", json=_endless()) as stream:
+            await neuron.load({**ENDLESS_MODEL, "max_in_flight": 1, "max_queue_depth": 0})
+            async with neuron.http.stream("POST", "/v1/chat/completions", json=endless()) as stream:
                 await anext(stream.aiter_bytes())
                 refused = await neuron.chat(SCRIPTED, "hi")
             assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
@@ -271,20 +262,20 @@ def test_over_capacity_is_refused_fast_with_retry_after(models_dir):
     asyncio.run(scenario())
 
 
-def test_the_engines_socket_is_private(models_dir, tmp_path):
+def test_the_engines_socket_is_private(models_dir, socket_dir):
     """The socket is 0600 in a folder that is 0700, and both are gone afterwards."""
 
     async def scenario():
-        async with running_neuron(models_dir, runtime_dir=str(tmp_path)) as neuron:
+        async with running_neuron(models_dir, runtime_dir=str(socket_dir)) as neuron:
             await neuron.load(SCRIPTED_MODEL)
-            (folder,) = tmp_path.iterdir()
+            (folder,) = socket_dir.iterdir()
             (socket,) = folder.iterdir()
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
             assert stat.S_IMODE(socket.stat().st_mode) == 0o600
             assert stat.S_ISSOCK(socket.stat().st_mode)
 
     asyncio.run(scenario())
-    assert list(tmp_path.iterdir()) == []
+    assert list(socket_dir.iterdir()) == []
 
 
 def test_leaving_the_neuron_drains_and_ends_every_engine(models_dir):
@@ -296,13 +287,13 @@ def test_leaving_the_neuron_drains_and_ends_every_engine(models_dir):
         async def read(url):
             async with (
                 live(url) as client,
-                client.http.stream("POST", "/v1/chat/completions", json=_endless()) as stream,
+                client.http.stream("POST", "/v1/chat/completions", json=endless()) as stream,
             ):
                 async for piece in stream.aiter_bytes():
                     text.extend(piece)
 
         async with asyncio.TaskGroup() as group, running_neuron(models_dir, limits={"drain_secs": 0.2}) as neuron:
-            await neuron.load(SCRIPTED_MODEL)
+            await neuron.load(ENDLESS_MODEL)
             group.create_task(read(neuron.url))
             await until(lambda: bytes(text).count(b"data:") > 3)
             engines = children()

@@ -12,13 +12,11 @@ from typing import Any
 import httpx
 import pytest
 from helpers.fake_neuron import STREAM_EVENTS, FakeNeuron, hang, hold_at
-from helpers.live import SCRIPTED, SCRIPTED_MODEL
+from helpers.live import ENDLESS_MODEL, endless
 from helpers.roles import WITHIN_S, Role, running_role
 from helpers.waiting import until
 
 from cortex.tasks import Tasks, running
-
-LOOP = {"stream": True, "max_tokens": 4000, "messages": [{"role": "user", "content": "[[loop]]"}]}
 
 
 def gateway_file(folder: Path, *neurons: FakeNeuron, drain_secs: float) -> Path:
@@ -108,9 +106,9 @@ def test_what_finishes_in_time_is_whole(tmp_path):
 
 @pytest.mark.model
 @pytest.mark.parametrize("role_name", ["neuron", "all"])
-def test_a_neuron_ends_its_streams_and_then_its_engines(tmp_path, models_dir, role_name):
+def test_a_neuron_ends_its_streams_and_then_its_engines(tmp_path, socket_dir, models_dir, role_name):
     """A real engine in the middle of an answer: an error event at the deadline, exit code 0, and no process is left."""
-    keys = f"port = 0\nmodels_dir = '{models_dir}'\nstate_dir = '{tmp_path}'\nruntime_dir = '{tmp_path / 'run'}'\n"
+    keys = f"port = 0\nmodels_dir = '{models_dir}'\nstate_dir = '{tmp_path}'\nruntime_dir = '{socket_dir}'\n"
     limits = "limits = { drain_secs = 0.5 }\nhub = { enabled = false }\n"
     file = tmp_path / ("neuron.toml" if role_name == "neuron" else "cortex.toml")
     whole = "[gateway]\nlisten = '127.0.0.1:0'\ndrain_secs = 0.2\n[neuron]\n" if role_name == "all" else ""
@@ -123,10 +121,10 @@ def test_a_neuron_ends_its_streams_and_then_its_engines(tmp_path, models_dir, ro
             url = "http://" + role.until(r"neuron listens on http://([\d.:]+)")[1]
             front = "http://" + role.until(r"gateway listens on ([\d.:]+)")[1] if role_name == "all" else url
             async with httpx.AsyncClient(timeout=WITHIN_S, trust_env=False) as client:
-                assert (await client.post(f"{url}/models/load", json=SCRIPTED_MODEL)).status_code == 200
+                assert (await client.post(f"{url}/models/load", json=ENDLESS_MODEL)).status_code == 200
                 engines = children_of(role.process.pid)
                 assert len(engines) == 1
-                text, body = b"", {"model": SCRIPTED, **LOOP}
+                text, body = b"", endless()
                 async with client.stream("POST", f"{front}/v1/chat/completions", json=body) as stream:
                     async for piece in stream.aiter_bytes():
                         if not text:
@@ -135,7 +133,7 @@ def test_a_neuron_ends_its_streams_and_then_its_engines(tmp_path, models_dir, ro
                 assert last_error(text)["code"] == "shutting_down"
             assert await ended(role) == 0
             assert [pid for pid in engines if Path(f"/proc/{pid}").exists()] == []
-            assert list((tmp_path / "run").iterdir()) == []
+            assert list(socket_dir.iterdir()) == []
 
     asyncio.run(scenario())
 

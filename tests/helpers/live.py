@@ -22,7 +22,15 @@ SCRIPTED = "scripted"
 DEMO = "SmolLM2-135M-Instruct.Q4_1"
 # One thread: engine threads spin, and tests run side by side on few cores.
 SCRIPTED_MODEL: dict[str, Any] = {"model_id": SCRIPTED, "threads": 1, "context": 8192}
+# With room for an answer that takes half a minute, and more.
+ENDLESS_MODEL: dict[str, Any] = {**SCRIPTED_MODEL, "context": 131_072}
 DEMO_MODEL: dict[str, Any] = {"model_id": DEMO, "threads": 1, "context": 2048, "chat_template": "chatml"}
+
+
+def endless(*, stream: bool = True) -> dict[str, Any]:
+    """A chat with ENDLESS_MODEL that goes on until it is left."""
+    text = {"role": "user", "content": "[[loop]]"}
+    return {"model": SCRIPTED, "messages": [text], "max_tokens": 100_000, "stream": stream}
 
 
 def neuron_config(models_dir: Path, **more: Any) -> NeuronConfig:

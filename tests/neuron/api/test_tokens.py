@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from helpers.gateways import eventually
-from helpers.live import DEMO, DEMO_MODEL, SCRIPTED, SCRIPTED_MODEL, running_neuron
+from helpers.live import DEMO, DEMO_MODEL, ENDLESS_MODEL, SCRIPTED, SCRIPTED_MODEL, endless, running_neuron
 from helpers.processes import children
 from helpers.waiting import until
 
@@ -138,15 +138,14 @@ def test_counting_takes_no_place(models_dir):
     """A model whose only place is taken counts all the same."""
 
     async def scenario():
-        one = SCRIPTED_MODEL | {"parallel": 1, "max_queue_depth": 0}
+        one = ENDLESS_MODEL | {"parallel": 1, "max_queue_depth": 0}
         async with running_neuron(models_dir, default_models=[one]) as neuron:
             await _loaded(neuron)
-            body = {"model": SCRIPTED, "messages": [{"role": "user", "content": "[[loop]]"}], "max_tokens": 5000}
-            async with neuron.http.stream("POST", "/v1/chat/completions", json=body | {"stream": True}) as busy:
+            async with neuron.http.stream("POST", "/v1/chat/completions", json=endless()) as busy:
                 assert busy.status_code == 200
                 refused = await neuron.chat(SCRIPTED, "hi")
                 assert refused.status_code == 429
-                counted = await neuron.http.post(COUNT, json=body)
+                counted = await neuron.http.post(COUNT, json=endless())
                 assert counted.json()["input_tokens"] > 0
 
     asyncio.run(scenario())
