@@ -26,6 +26,7 @@ from cortex.executable import engine_command
 from cortex.net.address import Address
 from cortex.net.errors import NetError
 from cortex.net.pool import Pool
+from cortex.neuron.engine import patience
 from cortex.neuron.engine.environment import without_secrets
 from cortex.neuron.engine.logtail import LogTail
 from cortex.neuron.engine.outcome import EngineExit, EngineFailed, exit_of, failure_of
@@ -60,14 +61,23 @@ class EngineProcess:
         return f"<EngineProcess {self.spec.alias} pid={self.pid}{' ended' if self._ended.done() else ''}>"
 
     @classmethod
-    async def start(cls, spec: EngineSpec, *, deadline_s: float, on_log: Callable[[str], None] | None = None) -> Self:
-        """A running engine that answers `/health`. Raises EngineFailed; whatever happens, no process is left behind then."""
+    async def start(
+        cls,
+        spec: EngineSpec,
+        *,
+        deadline_s: float,
+        on_log: Callable[[str], None] | None = None,
+        on_memory: Callable[[int], None] | None = None,
+    ) -> Self:
+        """A running engine that answers `/health`. Raises EngineFailed; whatever happens, no process is left behind then.
+
+        The deadline moves while weights still come into memory; `on_memory` hears how many MiB are there.
+        """
         _prepare_socket(spec.socket_path)
         spec = dataclasses.replace(spec, parent_pid=os.getpid())
         engine = cls(spec, await _spawn(spec), LogTail(on_log))
         try:
-            async with asyncio.timeout(deadline_s):
-                await engine._become_ready()
+            await patience.within(engine._become_ready(), deadline_s, engine.memory_mb, on_memory)
         except TimeoutError:
             await engine.stop(0)
             raise EngineFailed(

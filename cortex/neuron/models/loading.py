@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,7 +120,7 @@ class Loader:
         try:
             job.update(stage=JobStage.loading, bytes_done=None, bytes_total=None, eta_seconds=None)
             enter(ModelStatus.loading)
-            engine = await self._start_engine(spec, model)  # ⑥ the process
+            engine = await self._start_engine(spec, model, job)  # ⑥ the process
         except BaseException:
             self.ledger.release(promise)
             raise
@@ -292,11 +293,15 @@ class Loader:
 
     # ---- ⑥
 
-    async def _start_engine(self, spec: EngineSpec, model: LocalModel) -> EngineProcess:
+    async def _start_engine(self, spec: EngineSpec, model: LocalModel, job: JobRecord) -> EngineProcess:
+        began = time.time()
         deadline_s = self._config.limits.load_secs + LOAD_SECS_PER_GIB * model.size_bytes / GIB
         try:
             return await EngineProcess.start(
-                spec, deadline_s=deadline_s, on_log=lambda line: log.debug("%s: %s", spec.alias, line)
+                spec,
+                deadline_s=deadline_s,
+                on_log=lambda line: log.debug("%s: %s", spec.alias, line),
+                on_memory=lambda mb: job.progress(min(mb * MIB, model.size_bytes), model.size_bytes, since=began),
             )
         except EngineFailed as failed:
             tail = " | ".join(failed.log_tail[-8:])
