@@ -11,7 +11,6 @@ from sanic.response import HTTPResponse
 
 from cortex import errors, web
 from cortex.config.rate import parse_rate
-from cortex.errors import CortexError
 from cortex.gateway.fleet.state import Fleet
 from cortex.gateway.fleet.sync import Copy, Sync
 from cortex.gateway.live import Live
@@ -19,6 +18,8 @@ from cortex.gateway.routing.feasible import files_of
 from cortex.gateway.routing.types import Node
 
 BEGIN_S = 8.0  # for the job to be there; a large file may have to be read first, and that is said
+
+_WANTS = "its neuron.toml wants token_file, and [sync] {} = true"
 
 
 class PushRequest(BaseModel):
@@ -92,7 +93,8 @@ class PushApi:
             raise errors.unavailable(f"'{asked.model_id}' is only on {_names(nodes)}, which is down")
         offering = [node for node in up if node.offers]
         if not offering:
-            raise _not_set_up(f"'{asked.model_id}' is on {_names(up)}, which gives no files", "offer")
+            what = f"'{asked.model_id}' is on {_names(up)}, which gives no files: {_WANTS.format('offer')}"
+            raise errors.invalid_request(what, code="does_not_offer", status=409)
         return offering[0]
 
 
@@ -100,13 +102,8 @@ def _check_takes(node: Node) -> None:
     if not (node.ready or node.draining):
         raise errors.unavailable(f"node '{node.name}' is down")
     if not node.accepts:
-        raise _not_set_up(f"node '{node.name}' takes no files", "accept")
-
-
-def _not_set_up(what: str, key: str) -> CortexError:
-    return errors.invalid_request(
-        f"{what}: its neuron.toml wants token_file, and [sync] {key} = true", code=f"does_not_{key}", status=409
-    )
+        what = f"node '{node.name}' takes no files: {_WANTS.format('accept')}"
+        raise errors.invalid_request(what, code="does_not_accept", status=409)
 
 
 def _hashing(copy: Copy) -> dict[str, int]:

@@ -13,7 +13,7 @@ from cortex.gateway.routing.plan import explain
 from cortex.gateway.routing.snapshot import FleetSnapshot
 from cortex.gateway.routing.types import Node
 
-BUSY = {"in_flight": {("a", "x"): 1}}
+BUSY: dict[str, Any] = {"in_flight": {("a", "x"): 1}}
 NEEDS_500 = {"estimate_mb": 500, "size_mb": 400}
 
 
@@ -27,7 +27,7 @@ def lacks(name: str = "b", free: int = 900, **more: Any) -> Node:
     return host(name, free, **({"accepts": True} | more))
 
 
-FULL = {"free": 100, "models": {"x": loaded(800)}}
+FULL: dict[str, Any] = {"free": 100, "models": {"x": loaded(800)}}
 
 # fmt: off
 ROWS: dict[str, tuple[list[Node], dict[str, Any] | None, dict[str, Any], str]] = {
