@@ -20,7 +20,7 @@ from cortex.neuron.engine.spec import EngineSpec
 ASK_S = 20.0  # a driver may have to be woken up
 NAME = "harness.llamacpp.server_binary"
 _GPU = re.compile(r"^\s+((?:CUDA|ROCm|Vulkan|SYCL|Metal|MTL|HIP|MUSA|CANN)\w*): (.+?)\s*$", re.MULTILINE)
-_VERSION = re.compile(r"version:\s*(\S+(?: \(\w+\))?)")
+_VERSION = re.compile(r"^version:\s*(.+?)\s*$", re.MULTILINE)
 _OPTION = re.compile(r"(?<![\w-])--?[a-z][\w-]*")
 _NEEDED = (
     *("--model", "--alias", "--host", "--ctx-size", "--parallel", "--batch-size", "--ubatch-size", "--threads"),

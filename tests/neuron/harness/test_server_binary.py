@@ -29,14 +29,10 @@ def test_a_good_one_tells_its_version_and_its_gpus(tmp_path):
     assert examine(FakeLlamaServer(tmp_path, devices="Available devices:\n  (none)").path).gpus == ()
 
 
-def test_what_is_wrong_with_it_is_a_sentence(tmp_path, monkeypatch):
-    """Missing, no program, another program, too old, silent: each is named, with the key, and without its folder."""
-    monkeypatch.setattr(server_binary, "ASK_S", 0.2)
-    folder, text, silent = tmp_path / "folder", tmp_path / "text", tmp_path / "silent"
-    folder.mkdir()
-    text.write_text("no program")
-    silent.write_text("#!/bin/sh\nexec sleep 30\n")
-    silent.chmod(0o700)
+def test_what_is_wrong_with_it_is_a_sentence(tmp_path):
+    """Missing, no program, another program, too old: each is named, with the key, and without its folder."""
+    (folder := tmp_path / "folder").mkdir()
+    (text := tmp_path / "text").write_text("no program")
     (broken := tmp_path / "broken").write_bytes(b"\x7fELF nonsense")
     broken.chmod(0o700)
     old = FakeLlamaServer(tmp_path, help_text=HELP.replace("--flash-attn", ""))
@@ -46,16 +42,22 @@ def test_what_is_wrong_with_it_is_a_sentence(tmp_path, monkeypatch):
         (text, "cannot be started: Permission denied"),
         (broken, "cannot be started: Exec format error"),
         (Path("/bin/echo"), "is no llama-server"),
-        (silent, "does not answer --version within 0.2 s"),
         (old.path, "is too old: it knows no --flash-attn"),
     ):
         problem = examine(path).problem or ""
         assert told in problem
         assert problem.startswith(f"the program '{path.name}' of harness.llamacpp.server_binary ")
         assert str(tmp_path) not in problem
-    monkeypatch.setattr(server_binary, "ASK_S", 20)
     socketless = FakeLlamaServer(tmp_path, help_text=HELP.replace(".sock", ""))
     assert "Unix socket" in (examine(socketless.path).problem or "")
+
+
+def test_a_silent_one_is_given_up(tmp_path, monkeypatch):
+    """A driver that hangs under it keeps no neuron from starting."""
+    monkeypatch.setattr(server_binary, "ASK_S", 0.2)
+    (silent := tmp_path / "silent").write_text("#!/bin/sh\nexec sleep 30\n")
+    silent.chmod(0o700)
+    assert "does not answer --version within 0.2 s" in (examine(silent).problem or "")
 
 
 def given(arguments):
