@@ -12,6 +12,7 @@ from cortex.net.deadline import Deadline
 from cortex.net.errors import ConnectionLost, IdleTimeout, NetError, ProtocolError
 from cortex.net.response import Response
 
+COPIED_BYTES = 64 * 1024  # up to here a body is copied behind its head, which costs less than two buffers do
 BUFFER_LIMIT_BYTES = 256 * 1024  # a reader this far behind stops the upstream
 
 # A network that silently swallows everything: found by the kernel's own probes where an answer is silent for long, and by
@@ -66,7 +67,10 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():  # it ended in the very moment in which it was taken
             self._error = self._error or ConnectionLost(before_head=True, upstream=self.address)
         else:
-            self._transport.writelines((head, body) if body else (head,))
+            if len(body) <= COPIED_BYTES:
+                self._transport.write(head + body)
+            else:
+                self._transport.writelines((head, body))
         return self.answer
 
     async def wait_for_head(self, timeout_s: float | None) -> None:
@@ -160,7 +164,8 @@ class Connection(asyncio.Protocol):
         if answer.buffered > BUFFER_LIMIT_BYTES and not self._paused:
             self._paused = True
             cast("asyncio.Transport", self._transport).pause_reading()
-        if self._waiter is not None and self._has_come(answer):
+        # Parts of a head and chunk sizes wake nobody and move no deadline.
+        if self._waiter is not None and (answer.head_done if self._for_head else answer.buffered or answer.complete):
             self._wake()
 
     def eof_received(self) -> None:
@@ -189,10 +194,6 @@ class Connection(asyncio.Protocol):
         sock = cast("asyncio.Transport", self._transport).get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
 
-    def _has_come(self, answer: Response) -> bool:
-        """What is waited for: parts of a head and chunk sizes wake nobody and move no deadline."""
-        return answer.head_done if self._for_head else answer.buffered > 0 or answer.complete
-
     async def _wait(self, answer: Response, timeout_s: float | None, *, for_head: bool) -> None:
         if self._waiter is not None:
             raise RuntimeError(f"two readers of one answer of {self.address}")
@@ -201,7 +202,7 @@ class Connection(asyncio.Protocol):
             self._timeout_s = timeout_s
             self._deadline.set(timeout_s)
         try:
-            while not self._has_come(answer):
+            while not (answer.head_done if for_head else answer.buffered or answer.complete):
                 if self._error is not None:
                     raise self._error
                 self._waiter = self._loop.create_future()

@@ -45,8 +45,7 @@ class RequestHead:
     def _read(self, fields: str) -> None:
         parted = [line.partition(":") for line in fields.split("\r\n")[:-1]]
         self.headers = [(name.lower(), value.strip(" \t")) for name, _, value in parted]
-        framing = [field for field in self.headers if field[0] in _FRAMING]
-        if framing:
+        if framing := [field for field in self.headers if field[0] in _FRAMING]:
             self._frame(framing)
 
     def _frame(self, framing: list[tuple[str, str]]) -> None:

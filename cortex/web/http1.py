@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from types import SimpleNamespace
 from typing import Any
 
 from sanic import Request
@@ -28,14 +29,15 @@ _BODILESS = frozenset({204, 304})
 
 
 class ParsedRequest(Request[Any, Any]):
-    """A request whose head was read here. Its path is decoded once."""
+    """A request whose head was read here. Its path is decoded once, and its context a plain attribute."""
 
-    __slots__ = ("path",)
+    __slots__ = ("ctx", "path")
 
     def __init__(self, head: RequestHead, protocol: Any) -> None:
         headers: Any = head.headers  # Sanic makes a Header of it, in any case
         super().__init__(head.target, headers, head.version, head.method, protocol.transport, protocol.app)
         self.path: str = self._parsed_url.path.decode()
+        self.ctx = SimpleNamespace()  # type: ignore[misc]  a property there
 
 
 class Http1(Http):
@@ -121,24 +123,27 @@ def has_body(status: int) -> bool:
 class Protocol(HttpProtocol):
     """Sanic's connection. Here is what every piece passes, in either direction."""
 
-    __slots__ = ("_buffer_limit", "_waiter")
+    __slots__ = ("_buffer_limit", "_paused", "_waiter")
     HTTP_CLASS = Http1
 
     def __init__(self, *, app: Any, **options: Any) -> None:
         super().__init__(app=app, **options)
         self._buffer_limit: int = app.config.REQUEST_BUFFER_SIZE
+        self._paused = False
         self._waiter: asyncio.Future[None] | None = None
 
     def data_received(self, data: bytes) -> None:
         self._time = time.monotonic()
         self.recv_buffer += data
         if len(self.recv_buffer) >= self._buffer_limit and self.transport is not None:
+            self._paused = True
             self.transport.pause_reading()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def receive_more(self) -> None:
-        if self.transport is not None:
+        if self._paused and self.transport is not None:
+            self._paused = False
             self.transport.resume_reading()
         self._waiter = self.loop.create_future()
         try:

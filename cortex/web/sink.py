@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import cast
+from typing import Any
 
 from sanic import Request
 
@@ -23,8 +23,9 @@ class SanicSink:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._http = cast("Http1", request.stream)
-        self._client = cast("Protocol", self._http.protocol)
+        stream: Any = request.stream
+        self._http: Http1 = stream
+        self._client: Protocol = stream.protocol
         self._head = b""
         self._left: int | None = None
         self._chunked = self._mute = False

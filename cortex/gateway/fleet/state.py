@@ -163,29 +163,17 @@ class Fleet:
 
     # ---- counted by whoever sends a request
 
-    def using(self, node: str, model_id: str) -> Using:
-        """One request of ours on a replica, for as long as the block lasts."""
-        return Using((node, model_id), self._in_flight, self.changed)
+    def enter(self, node: str, model_id: str) -> None:
+        """One more request of ours on a replica; whoever says so says `leave` when it is over."""
+        key = (node, model_id)
+        self._in_flight[key] = self._in_flight.get(key, 0) + 1
 
-
-class Using:
-    """A context manager for one use; every request has one."""
-
-    __slots__ = ("_changed", "_in_flight", "_key")
-
-    def __init__(self, key: tuple[str, str], in_flight: dict[tuple[str, str], int], changed: Signal) -> None:
-        self._key = key
-        self._in_flight = in_flight
-        self._changed = changed
-
-    def __enter__(self) -> None:
-        self._in_flight[self._key] = self._in_flight.get(self._key, 0) + 1
-
-    def __exit__(self, *_: object) -> None:
-        left = self._in_flight[self._key] = self._in_flight[self._key] - 1
-        if not left:
-            del self._in_flight[self._key]
-            self._changed.tell()
+    def leave(self, node: str, model_id: str) -> None:
+        key = (node, model_id)
+        self._in_flight[key] -= 1
+        if not self._in_flight[key]:
+            del self._in_flight[key]
+            self.changed.tell()
 
 
 def _merged(old: Mapping[str, T], new: Mapping[str, T]) -> Mapping[str, T]:

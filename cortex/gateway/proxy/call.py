@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast, get_args
+from typing import Any, NamedTuple, Protocol, cast, get_args
 
 import orjson
 
@@ -27,8 +26,7 @@ _KEPT_BACK = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A request that can be sent to any replica of `model_id`. `estimate` is there for a principal with a cap.
 
     wait          what it says about a model that is not loaded; None: nothing
@@ -48,7 +46,7 @@ class Call:
     def for_model(self, model_id: str) -> Call:
         """The same request of another model."""
         body = orjson.dumps({**orjson.loads(self.body), "model": model_id})
-        return replace(self, model_id=model_id, body=body, alternatives=())
+        return self._replace(model_id=model_id, body=body, alternatives=())
 
 
 class Names(Protocol):

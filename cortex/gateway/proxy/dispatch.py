@@ -287,7 +287,7 @@ class Dispatcher:
         if _is_stale(answer) and not busy:
             view = await self._poller.refresh(replica.node)
             entry = view.models.get(replica.model_id)
-            contradicts = view.ready and entry is not None and entry.status == ModelStatus.loaded
+            contradicts = view.ready and entry is not None and entry.status == ModelStatus.loaded and not entry.yields
             journey.leave(_retryable(answer, replica) if contradicts else answer, avoid=contradicts)
         elif busy or answer.status == 503:
             journey.leave(answer)

@@ -11,7 +11,7 @@ import orjson
 
 from cortex.errors import CortexError
 from cortex.gateway.fleet.client import refusal
-from cortex.gateway.fleet.state import Fleet, Using
+from cortex.gateway.fleet.state import Fleet
 from cortex.gateway.proxy.call import Call
 from cortex.gateway.proxy.observe import Totals
 from cortex.gateway.routing.decisions import Serve
@@ -74,7 +74,7 @@ class Journey:
         self._clock = clock
         self._attempts = 0
         self._looked_at: set[str] = set()
-        self._using: Using | None = None
+        self._using: Serve | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -87,14 +87,13 @@ class Journey:
     def _free(self) -> None:
         using, self._using = self._using, None
         if using is not None:
-            using.__exit__(None, None, None)
+            self._fleet.leave(using.node, using.model_id)
 
     def use(self, replica: Serve) -> None:
         """Go to a replica, and be counted there."""
         self._free()
-        self._using = self._fleet.using(replica.node, replica.model_id)
-        self._using.__enter__()
-        self.replica = replica
+        self._fleet.enter(replica.node, replica.model_id)
+        self._using = self.replica = replica
         self.began = self._clock()
         self._attempts += 1
 

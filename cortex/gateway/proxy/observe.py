@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 TAIL_BYTES = 64 * 1024  # of an answer that is no stream: usage stands near its end
 HEAD_BYTES = 4 * 1024  # or near its beginning, where embeddings follow it
@@ -26,8 +26,7 @@ _OBJECT = re.compile(rb"\s*:\s*\{")
 _COUNT = re.compile(rb'"(prompt_tokens|completion_tokens|cached_tokens|prompt_n|cache_n|predicted_n)"\s*:\s*(\d{1,12})')
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens, as the engine counted them. None is "not told"."""
 
     prompt_tokens: int | None = None
@@ -105,7 +104,7 @@ class Observation:
             self._manner = found[-1], found[-1] + b'"', unfinished[0]
         return len(found)
 
-    def _look_for_the_end(self, data: bytes) -> None:
+    def _look_for_the_end(self, data: bytes | bytearray) -> None:
         if b'"usage"' in data and (usage := usage_in(data)):
             self.usage = usage
         elif self.usage is None and b'"timings"' in data:
@@ -116,8 +115,8 @@ class Observation:
     def end(self) -> Totals:
         """What is known when the answer is over, however it ended."""
         if self._tail:
-            self._look_for_the_end(bytes(self._tail))
-            self.usage = self.usage or usage_in(bytes(self._head))
+            self._look_for_the_end(self._tail)
+            self.usage = self.usage or usage_in(self._head)
         seconds = self._clock() - self._began
         told = self.usage or Usage()
         completion = told.completion_tokens if told.completion_tokens is not None else self.token_events
@@ -140,8 +139,7 @@ class Observation:
         return window if window >= SHORT_WINDOW_S else seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(NamedTuple):
     """An answer in numbers. `delivered`: the client was sent something that a model made."""
 
     seconds: float
@@ -154,7 +152,7 @@ class Totals:
     delivered: bool
 
 
-def usage_in(data: bytes) -> Usage | None:
+def usage_in(data: bytes | bytearray) -> Usage | None:
     """The last `"usage": {…}` in `data`."""
     told = _counts_after(b'"usage"', data)
     if told is None:
@@ -162,7 +160,7 @@ def usage_in(data: bytes) -> Usage | None:
     return Usage(told.get(b"prompt_tokens"), told.get(b"completion_tokens"), told.get(b"cached_tokens"))
 
 
-def timings_in(data: bytes) -> Usage | None:
+def timings_in(data: bytes | bytearray) -> Usage | None:
     """The last `"timings": {…}` in `data`: llama.cpp says them with the last token, also to who did not ask for usage."""
     told = _counts_after(b'"timings"', data)
     if told is None or b"prompt_n" not in told:
@@ -170,7 +168,7 @@ def timings_in(data: bytes) -> Usage | None:
     return Usage(told[b"prompt_n"] + told.get(b"cache_n", 0), told.get(b"predicted_n"), told.get(b"cache_n"))
 
 
-def _counts_after(key: bytes, data: bytes) -> dict[bytes, int] | None:
+def _counts_after(key: bytes, data: bytes | bytearray) -> dict[bytes, int] | None:
     """The first of each count behind the last `key` whose value is an object."""
     place = len(data)
     while (place := data.rfind(key, 0, place)) >= 0:

@@ -44,10 +44,11 @@ def test_a_model_that_is_not_reported_any_more_is_gone():
 def test_our_own_requests_are_not_counted_twice():
     """What a neuron reports includes what we sent; our count goes on between polls and ends with the request."""
     it = fleet()
-    with it.using("beast", "org/m"):
-        heard(it, {"id": "org/m"}, models=[{"id": "org/m", "in_flight": 3, "queue_depth": 2}])
-        assert it.snapshot.by_name["beast"].others == {"org/m": 4}
-        assert it.in_flight == {("beast", "org/m"): 1}
+    it.enter("beast", "org/m")
+    heard(it, {"id": "org/m"}, models=[{"id": "org/m", "in_flight": 3, "queue_depth": 2}])
+    assert it.snapshot.by_name["beast"].others == {"org/m": 4}
+    assert it.in_flight == {("beast", "org/m"): 1}
+    it.leave("beast", "org/m")
     assert it.in_flight == {}
 
 
