@@ -12,7 +12,7 @@ import hypothesis
 import requests
 import schemathesis
 from helpers.described import Api, Described
-from helpers.fuzzing import FAULTS, HUNG_S
+from helpers.fuzzing import HUNG_S, is_fault
 from hypothesis import HealthCheck, Phase
 from schemathesis import GenerationMode
 from schemathesis.checks import (
@@ -110,10 +110,10 @@ class Thrower:
             self._complain(case, f"{answer.status_code}: {wrong}")
 
     def _wrong(self, case: Any, answer: Any) -> Iterator[str]:
-        if answer.status_code in FAULTS:
+        described = self._described(case)
+        if is_fault(described, answer.status_code):
             yield answer.text
         kind = ",".join(answer.headers.get("content-type", []))
-        described = self._described(case)
         if said := self._api.complaint(described, answer.status_code, kind if answer.content else "", answer.content):
             yield said
         try:

@@ -54,7 +54,7 @@ def resolve(
         mode=mode,
         context=context,
         parallel=parallel,
-        batch=_batch(mode, context, on_gpu=layers != 0),
+        batch=_batch(mode, context, parallel, on_gpu=layers != 0),
         threads=settings.threads or max(1, host.cores - 1),  # the engine's threads spin: one core is for the rest
         max_output_tokens=settings.max_output_tokens or min(OUTPUT_BOUND, context),
         output_cap=settings.max_output_tokens,
@@ -110,11 +110,11 @@ def _useful_context(mode: Mode, *, on_gpu: bool) -> int | None:
     return EMBEDDING_CONTEXT if on_gpu else CPU_EMBEDDING_CONTEXT
 
 
-def _batch(mode: Mode, context: int, *, on_gpu: bool) -> int:
-    """Pooling wants the whole input in one batch."""
+def _batch(mode: Mode, context: int, parallel: int, *, on_gpu: bool) -> int:
+    """Pooling wants the whole input in one batch. llama.cpp dies of one that slots cannot share evenly, or that has no token for each."""
     if mode != "chat":
-        return context
-    return min(context, GPU_BATCH if on_gpu else CPU_BATCH)
+        return max(parallel, context // parallel * parallel)
+    return max(parallel, min(context, GPU_BATCH if on_gpu else CPU_BATCH))
 
 
 def _gpu_layers(settings: LoadSettings, host: HostShare) -> int:

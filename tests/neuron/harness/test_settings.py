@@ -51,6 +51,21 @@ def test_defaults_on_a_processor(decide):
     assert spec.env["CUDA_VISIBLE_DEVICES"] == ""
 
 
+@pytest.mark.parametrize(
+    ("settings", "batch"),
+    [
+        ({"parallel": 100}, 100),
+        ({"parallel": 256, "context": 256}, 256),
+        ({"mode": "embedding", "context": 2048, "parallel": 3}, 2046),
+        ({"mode": "rerank", "context": 2048, "parallel": 4}, 2048),
+        ({"mode": "embedding", "context": 256, "parallel": 256}, 256),
+    ],
+)
+def test_a_batch_has_the_same_for_every_slot(decide, settings, batch):
+    """At least a token for each, and where inputs are pooled as many for each: an engine dies of another one while it loads."""
+    assert decide(**settings).batch == batch
+
+
 def test_defaults_on_gpus(decide):
     """All layers on the chosen devices, counted as NVML counts them, and the model's whole context."""
     spec = decide(GPU)
