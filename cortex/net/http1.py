@@ -66,11 +66,10 @@ class Connection(asyncio.Protocol):
         self.answer = Response(method)
         if self._transport.is_closing():  # it ended in the very moment in which it was taken
             self._error = self._error or ConnectionLost(before_head=True, upstream=self.address)
+        elif len(body) <= COPIED_BYTES:
+            self._transport.write(head + body)
         else:
-            if len(body) <= COPIED_BYTES:
-                self._transport.write(head + body)
-            else:
-                self._transport.writelines((head, body))
+            self._transport.writelines((head, body))
         return self.answer
 
     async def wait_for_head(self, timeout_s: float | None) -> None:

@@ -37,7 +37,7 @@ class ParsedRequest(Request[Any, Any]):
         headers: Any = head.headers  # Sanic makes a Header of it, in any case
         super().__init__(head.target, headers, head.version, head.method, protocol.transport, protocol.app)
         self.path: str = self._parsed_url.path.decode()
-        self.ctx = SimpleNamespace()  # type: ignore[misc]  a property there
+        self.ctx = SimpleNamespace()  # type: ignore[misc]
 
 
 class Http1(Http):
