@@ -94,7 +94,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--flavour", choices=FLAVOURS, default="cpu", help="which GPUs engines can use (cpu)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="dist/cortex, or dist/cortex-FLAVOUR")
-    parser.add_argument("--engine-wheel", type=Path, metavar="FILE", help="a wheel of xllamacpp with CUDA")
+    parser.add_argument(
+        "--engine-wheel", type=Path, metavar="FILE", help="a wheel of xllamacpp in place of the index's"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="compilers at a time (all cores)")
     parser.add_argument("--glibc", metavar="2.28", help="fail when the program needs more")
     return parser.parse_args()

@@ -63,7 +63,7 @@ def install(shop: Workshop, flavour: Flavour, engine_wheel: Path | None) -> None
         check_tools(flavour)
     subprocess.run([sys.executable, "-m", "venv", "--clear", shop.folder / "venv"], check=True)
     _pip(shop, "--require-hashes", "-r", LOCK)
-    if flavour.is_cuda:
+    if engine_wheel or flavour.is_cuda:
         _pip(shop, "--force-reinstall", "--no-deps", engine_wheel or _build_engine(shop, flavour))
     _strip_engine(shop)
     stamp.write_text(wanted)

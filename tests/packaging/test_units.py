@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cortex.cli.outcome import Exit
+
 RPM = Path(__file__).parent.parent.parent / "rpm"
 EXPOSURE = {"cortex": 2.0, "neuron": 3.5}  # the neuron needs the GPU devices
 
@@ -67,6 +69,13 @@ def test_a_unit_stops_a_role_as_the_role_expects(service):
     assert int(unit["TimeoutStopSec"]) > 30
     assert int(unit["WatchdogSec"]) >= 30
     assert f"/etc/{service}/{service}.toml" in unit["ExecStart"]
+
+
+@pytest.mark.parametrize("service", EXPOSURE)
+def test_a_mistake_in_the_configuration_is_not_tried_again(service):
+    """Exit code 2 says that starting again does not help; anything else is started again."""
+    unit = settings(service)["Service"]
+    assert (unit["Restart"], unit["RestartPreventExitStatus"]) == ("on-failure", str(int(Exit.usage)))
 
 
 def test_one_engine_that_is_killed_for_memory_does_not_take_the_neuron_with_it():
