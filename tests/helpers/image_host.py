@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,8 +31,8 @@ class ImageHost:
 
 
 @contextmanager
-def image_host() -> Iterator[ImageHost]:
-    """`/image.png`, `/to?URL` (a redirect), `/loop`, `/text`, `/stall`, `/flood`, `/liar` (less than it says), anything else: 404."""
+def image_host(tls: ssl.SSLContext | None = None) -> Iterator[ImageHost]:
+    """Over https with `tls`. `/image.png`, `/to?URL` (a redirect), `/loop`, `/text`, `/stall`, `/flood`, `/liar` (less than it says), anything else: 404."""
     host = ImageHost()
 
     class Handler(BaseHTTPRequestHandler):
@@ -68,6 +69,8 @@ def image_host() -> Iterator[ImageHost]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     host.port = server.server_address[1]
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()

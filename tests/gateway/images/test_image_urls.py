@@ -5,9 +5,12 @@ import socket
 from typing import Any
 
 import pytest
+from helpers.certificates import certificate
 from helpers.fake_neuron import FakeNeuron
 from helpers.gateways import gateway
 from helpers.image_host import PNG_URL, image_host
+
+from cortex.net.tls import showing, trusting_system
 
 MODELS = {"org/m": "loaded"}
 LOOPBACK = {"allow_urls": True, "private_hosts": ["127.0.0.1", "localhost"]}
@@ -175,6 +178,30 @@ def test_a_name_is_looked_up_once_and_what_was_checked_is_asked(monkeypatch):
             assert len(host.asked) == 1
 
     asyncio.run(scenario())
+
+
+def test_https_is_trusted_for_its_name(tmp_path, monkeypatch):
+    """The certificate must be the name's, whatever address that has; and somebody the system trusts must vouch for it."""
+    made = certificate(tmp_path, "images", "DNS:localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(made.certificate))
+    trusting_system.cache_clear()
+
+    async def scenario():
+        with image_host(showing(made.certificate, made.key)) as host:
+            async with FakeNeuron("beast", MODELS) as beast, gateway([beast], images=LOOPBACK) as client:
+                url = host.url("/image.png", "localhost").replace("http:", "https:")
+                answer = await client.post("/v1/chat/completions", json=chat(url))
+                assert answer.status_code == 200, answer.text
+                assert sent_urls(beast.sent[0].json) == [PNG_URL]
+            assert "could not be fetched" in await refused(LOOPBACK, url.replace("localhost", "127.0.0.1"))
+            monkeypatch.delenv("SSL_CERT_FILE")
+            trusting_system.cache_clear()
+            assert "could not be fetched" in await refused(LOOPBACK, url)
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        trusting_system.cache_clear()
 
 
 @pytest.mark.parametrize(
