@@ -37,5 +37,6 @@ async def _ask(args: argparse.Namespace) -> Any:
 def _row(node: Mapping[str, Any]) -> list[str]:
     needs = megabytes(node["need_mb"]) + (f" ({node['need_from']})" if node["need_from"] else "")
     leave = ", ".join(victim["id"] for victim in node.get("victims", ())) or "-"
-    candidate = "no" if not node["candidate"] else "yes" if node["has_file"] else "yes, fetched"
+    brought = f"yes, from {node['sync_from']}" if "sync_from" in node else "yes, fetched"
+    candidate = "no" if not node["candidate"] else "yes" if node["has_file"] else brought
     return [node["node"], candidate, needs, megabytes(node["free_mb"]), leave, node.get("why", "-")]

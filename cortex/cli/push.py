@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -44,20 +45,21 @@ async def _push(endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
                 if told["status"] == "present":
                     return {"status": "pushed", "node": told["node"], "from": came_from}
                 if "job" in told:
-                    await _follow(gateway, told["job"]["id"], body["model_id"], advance)
+                    job = f"/jobs/{told['job']['id']}?node={quote(told['node'], safe='')}"
+                    await _follow(gateway, job, body["model_id"], advance)
                 else:
                     advance(f"{body['model_id']}: reading", told.get("bytes_done"), told.get("bytes_total"))
                 await asyncio.sleep(PACE_S)
 
 
-async def _follow(gateway: Client, job_id: str, model: str, advance: Advance) -> None:
+async def _follow(gateway: Client, path: str, model: str, advance: Advance) -> None:
     """Show a job until its end, or until nobody knows of it any more."""
     while True:
-        answer = await gateway.exchange("GET", f"/jobs/{job_id}")
+        answer = await gateway.exchange("GET", path)
         if answer.status_code == GONE:
             await asyncio.sleep(POLL_S)
             return
-        job = await gateway.ask("GET", f"/jobs/{job_id}") if answer.is_error else orjson.loads(answer.content)
+        job = await gateway.ask("GET", path) if answer.is_error else orjson.loads(answer.content)
         advance(f"{model}: {job['stage']}", job.get("bytes_done"), job.get("bytes_total"))
         error = job.get("error") or {}
         if job["stage"] == "failed" and error.get("code") != "sender_gone":

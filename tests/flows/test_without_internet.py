@@ -85,7 +85,7 @@ def test_a_host_without_internet_serves_what_it_has(tmp_path, models_dir, there,
 
 def _is_up(http: httpx.Client) -> bool:
     try:
-        return http.get("/health").json()["nodes"]["healthy"] == 1
+        return bool(http.get("/health").json()["nodes"]["healthy"] == 1)
     except httpx.HTTPError:
         return False
 

@@ -19,6 +19,7 @@ from cortex.gateway.fleet.state import Fleet
 from cortex.gateway.live import Live
 from cortex.gateway.routing.feasible import fetchable, files_of, obstacle
 from cortex.gateway.routing.fit import gpus_wanted
+from cortex.gateway.routing.placement import giver
 from cortex.gateway.routing.snapshot import FleetSnapshot, Index, family
 from cortex.gateway.routing.types import Replica
 from cortex.wire.fleet import ModelStatus
@@ -123,11 +124,17 @@ class Listing:
     def _where(self, profile: Profile, snapshot: FleetSnapshot) -> _Able:
         """Profiles that ask for the same of a node share the answer."""
         if not fetchable(profile):
-            return _able(profile, snapshot, files_of(profile.id, profile, snapshot))
+            return _able(profile, snapshot, self._with_files(profile, snapshot))
         key = (profile.pinned_on, profile.harness, gpus_wanted(profile), profile.min_device_vram_mb)
         if key not in self._able:
             self._able[key] = _able(profile, snapshot, snapshot.by_name)
         return self._able[key]
+
+    def _with_files(self, profile: Profile, snapshot: FleetSnapshot) -> set[str]:
+        """The nodes that have its file, and those to which it may be copied."""
+        files = files_of(profile.id, profile, snapshot)
+        copied = self._live.config.sync.allow and giver(files, snapshot) is not None
+        return {*files, *(node.name for node in snapshot.nodes if copied and node.accepts)}
 
 
 def _able(profile: Profile, snapshot: FleetSnapshot, names: Iterable[str]) -> _Able:

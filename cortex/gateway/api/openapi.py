@@ -181,9 +181,10 @@ _FLEET = (
     ),
     _get(
         "/jobs/{job_id}",
-        "A load",
+        "A load or a copy",
         "Job",
         parameter("path", "job_id", NAME),
+        parameter("query", "node", NAME, "Where it runs, if that is known"),
         parameter("query", "wait", NUMBER, "Seconds to wait for its end, at most 60"),
     ),
 )

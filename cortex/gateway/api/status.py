@@ -56,9 +56,9 @@ class StatusApi:
         )
 
     async def job(self, request: Request, job_id: str) -> HTTPResponse:
-        """A load, wherever it runs; `?wait=10` waits up to so many seconds for its end."""
-        wait_s = _wait_of(request)
-        healthy = [view for view in self._fleet.views if view.healthy]
+        """A load or a copy, wherever it runs, or at `?node=`; `?wait=10` waits up to so many seconds for its end."""
+        wait_s, node = _wait_of(request), request.args.get("node")
+        healthy = [view for view in self._fleet.views if view.healthy and node in (None, view.name)]
         healthy.sort(key=lambda view: all(entry.job_id != job_id for entry in view.models.values()))
         for view in healthy:
             try:

@@ -143,9 +143,12 @@ class Copy:
 
     async def _settled(self, job_id: str) -> CortexError | None:
         """Every byte was sent, by us or somebody else: the neuron verifies them."""
+        was: Job | None = None
         while True:
             job = await self._client.job(job_id, wait_s=JOB_WAIT_S)
-            self._tell()
+            if job != was:
+                self._tell()
+            was = job
             if job.finished:
                 return self._outcome(job)
             await asyncio.sleep(PACE_S)

@@ -12,11 +12,13 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from helpers.gateways import eventually
 from helpers.gguf_bytes import tiny
 from helpers.live import neuron_config
 from helpers.waiting import until
 
 from cortex.neuron import app as neuron_app
+from cortex.neuron.api import files
 from cortex.neuron.sync import receptions
 from cortex.wire.sync import content_digest
 
@@ -99,6 +101,24 @@ def test_a_neuron_offers_the_files_of_a_model_and_gives_them_in_pieces(tmp_path)
             last = await http.get(path(REPO, data), headers={"range": f"bytes={len(data) - 5}-{len(data) + 99}"})
             assert last.content == data[-5:]
             assert (await http.get("/discovery")).json()["offers_files"] is True
+
+    asyncio.run(scenario())
+
+
+def test_files_are_read_beside_everything_else(tmp_path, monkeypatch):
+    """Until their sha256 is known it is said how far they are read; nobody has to wait for that with his hands bound."""
+    monkeypatch.setattr(files, "WAIT_S", 0.0)
+
+    async def scenario():
+        (tmp_path / "m.gguf").write_bytes(NEW)
+        async with neuron(tmp_path) as http:
+            first = await http.get(path("m"))
+            assert (first.status_code, first.json()["bytes_total"]) == (202, len(NEW))
+
+            async def offered():
+                return (await http.get(path("m"))).status_code == 200
+
+            await eventually(offered)
 
     asyncio.run(scenario())
 

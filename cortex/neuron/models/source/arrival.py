@@ -7,6 +7,7 @@ sees half a model.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -120,7 +121,9 @@ def corrupt(name: str, what: str) -> CortexError:
 
 
 def unusable(folder: Path, error: OSError) -> CortexError:
-    """500: the operating system's words about a folder."""
+    """507 for a disk that is full, else 500: the operating system's words about a folder."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return CortexError(f"the disk of {folder} is full", status=507, code="insufficient_storage")
     return CortexError(f"{folder} cannot be used: {error.strerror or error}", status=500, code="storage_failed")
 
 
