@@ -102,6 +102,8 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
         tasks.start("default models", defaults.run())
         tasks.start("idle models", idle.watch(registry))
         log.info("neuron listens on %s://%s", scheme, listening)
+        for reason in filter(None, (hardware.facts.cpu_unsupported_reason, loader.gpus_unavailable)):
+            log.warning("models are refused here: %s", reason)
         yield NeuronHandle(listening, Reconfiguration(config, guard, registry, announcer, showing))
 
 

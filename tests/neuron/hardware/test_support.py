@@ -59,8 +59,8 @@ def test_from_source_the_library_tells_its_flavour():
 
 
 @pytest.mark.model
-def test_a_gpu_that_this_build_cannot_use_is_told_and_not_replaced_by_the_processor(models_dir, machine):
-    """Discovery says why; a load is refused with the reason, and runs on the processor only when that is asked for."""
+def test_a_gpu_that_this_build_cannot_use_is_told_and_not_replaced_by_the_processor(models_dir, machine, caplog):
+    """The log says why at the start, and so does discovery; a load is refused with the reason, and runs on the processor only when that is asked for."""
     machine.set(**driver(1))
     machine.card(0, **RTX_4090, uuid=uuid(1))
 
@@ -68,6 +68,7 @@ def test_a_gpu_that_this_build_cannot_use_is_told_and_not_replaced_by_the_proces
         async with running_neuron(models_dir) as neuron:
             discovery = await neuron.get("/discovery")
             assert "no CUDA" in discovery["cuda_unavailable_reason"]
+            assert f"models are refused here: {discovery['cuda_unavailable_reason']}" in caplog.messages
             assert discovery["devices"][0]["name"] == "NVIDIA GeForce RTX 4090"
             refused = await neuron.load(SCRIPTED_MODEL)
             assert refused.status_code == 422
