@@ -143,6 +143,7 @@ def _routes(
         ("POST", "/models/load", control.load),
         ("POST", "/models/unload", control.unload),
         ("POST", "/models/keep", control.keep),
+        ("POST", "/models/yield", control.give_way),
         ("POST", "/drain", control.drain),
         ("POST", "/undrain", control.undrain),
         ("GET", "/jobs", control.jobs),

@@ -198,8 +198,10 @@ class ModelEntry(Wire):
     limit: Limit | None = None
     last_used: float | None = None
     ttl: float | None = None  # idle seconds before it is to be unloaded; 0: as soon as it is idle; negative: it stays
+    yields: bool | None = None  # it takes no new requests, because another model has waited too long for its place
     job_id: str | None = None
     error: str | None = None
+    last_death: str | None = None  # why an engine of it ended by itself, the last time
 
 
 # ---- jobs
@@ -290,6 +292,17 @@ class KeepRequest(Wire):
 
     model_id: str = Field(min_length=1, max_length=512)
     ttl: float
+
+
+class YieldRequest(Wire):
+    """`POST /models/yield`: another model has waited too long for its place.
+
+    For so long it takes nothing new from anybody, and nothing but `to` is loaded there.
+    """
+
+    model_id: str = Field(min_length=1, max_length=512)
+    to: str = Field(min_length=1, max_length=512)
+    seconds: float = Field(gt=0, le=60)
 
 
 # ---- POST /neurons/join, /neurons/leave, at a gateway

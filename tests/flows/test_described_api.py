@@ -97,6 +97,7 @@ NEURON = [
     ("POST", "/models/unload", None, {"model_id": EMBED}),
     ("POST", "/models/load", None, {"model_id": EMBED, "mode": "embedding", "wait": False}),
     ("POST", "/models/keep", None, {"model_id": SCRIPTED, "ttl": 60}),
+    ("POST", "/models/yield", None, {"model_id": SCRIPTED, "to": SCRIPTED, "seconds": 0.001}),
     ("POST", "/drain", None, None),
     ("POST", "/undrain", None, None),
 ]

@@ -206,6 +206,57 @@ def test_an_idle_model_leaves_after_its_ttl_without_a_gateway(models_dir):
     asyncio.run(scenario())
 
 
+def test_a_model_that_gives_way_finishes_and_takes_nothing_new(models_dir):
+    """For as long as it was asked to: 503 with Retry-After, its place is kept for one model, and then all is as before."""
+    give_way = {"model_id": SCRIPTED, "to": "another"}
+
+    async def scenario():
+        async with running_neuron(models_dir) as neuron:
+            await neuron.load(SCRIPTED_MODEL)
+            async with running(neuron.chat(SCRIPTED, "[[loop]]", max_tokens=500), name="chat") as chat:
+
+                async def busy():
+                    return (await neuron.get("/health"))["models"][0]["in_flight"]
+
+                await eventually(busy)
+                told = await neuron.http.post("/models/yield", json=give_way | {"seconds": 60})
+                assert told.status_code == 200
+                assert (await neuron.load(DEMO_MODEL)).status_code == 409
+                refused = await neuron.chat(SCRIPTED, "hi")
+                assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
+                assert (await neuron.get("/models"))[0]["yields"] is True
+                assert (await chat).json()["usage"]["completion_tokens"] == 500
+            await neuron.http.post("/models/yield", json=give_way | {"seconds": 0.01})
+
+            async def serves():
+                return (await neuron.chat(SCRIPTED, "hi")).status_code == 200
+
+            await eventually(serves)
+            assert "yields" not in (await neuron.get("/models"))[0]
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_was_only_just_loaded_is_no_victim(models_dir, monkeypatch):
+    """Whoever waited for it is on the way; once it was used it leaves like any other."""
+    monkeypatch.setattr("cortex.neuron.models.slot.EXPECTED_S", 600.0)
+
+    async def scenario():
+        async with running_neuron(models_dir) as neuron:
+            await neuron.load(SCRIPTED_MODEL)
+
+            async def unload():
+                since = (await neuron.get("/health"))["models"][0]["last_used"]
+                return await neuron.http.post("/models/unload", json={"model_id": SCRIPTED, "if_idle_since": since})
+
+            refused = await unload()
+            assert (refused.status_code, refused.json()["error"]["code"]) == (409, "model_busy")
+            await neuron.chat(SCRIPTED, "hi")
+            assert (await unload()).status_code == 200
+
+    asyncio.run(scenario())
+
+
 def test_control_endpoints_answer_while_a_model_works(models_dir):
     """Discovery, health, models and jobs never wait on inference."""
 

@@ -240,6 +240,34 @@ def test_nobody_starves(waiting):
     asyncio.run(scenario())
 
 
+def test_nobody_starves_behind_another_gateway():
+    """The neuron is asked to let the busy model give way: no gateway's requests get in front, and later it is their turn again."""
+
+    async def scenario():
+        one = BudgetNeuron("one", 1000, SIZES, A)
+        async with (
+            fleet(one, max_swap_wait_secs=60) as (theirs, tasks),
+            gateway([one], poll_interval_secs=60, keepalive_secs=0.05, max_swap_wait_secs=0.2) as ours,
+        ):
+            one.gate.clear()
+            busy = tasks.start("busy", theirs.chat(A))
+            await until(lambda: one.in_flight[A])
+            starving = tasks.start("starving", ours.chat(B))
+            await until(lambda: one.models[A].get("yields"))
+            late = tasks.start("late", theirs.chat(A))
+
+            async def held_back():
+                return (await theirs.get("/plan", params={"model": A})).json()["verdict"] == "queue"
+
+            await eventually(held_back)
+            one.gate.set()
+            assert [(await task).status_code for task in (busy, starving, late)] == [200] * 3
+            first, second = [f"unload {A}", f"load {B}", f"serve {B}"], [f"unload {B}", f"load {A}", f"serve {A}"]
+            assert one.log == [f"serve {A}", *first, *second]
+
+    asyncio.run(scenario())
+
+
 def test_a_client_that_leaves_while_it_waits_for_its_turn_has_nobody_evicted(waiting):
     """It takes nothing with it, and leaves nothing behind."""
 

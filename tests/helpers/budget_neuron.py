@@ -21,7 +21,7 @@ from helpers.fake_neuron import FakeJob, FakeNeuron
 from sanic import Request
 from sanic.response import HTTPResponse
 
-from cortex import web
+from cortex import errors, web
 
 
 class BudgetNeuron(FakeNeuron):
@@ -112,6 +112,8 @@ class BudgetNeuron(FakeNeuron):
 
     async def _chat(self, request: Request) -> HTTPResponse | None:
         model_id = orjson.loads(request.body)["model"]
+        if self.models[model_id].get("yields"):
+            raise errors.unavailable(f"model '{model_id}' gives way to another one")
         if self._status(model_id) == "loaded":
             self.log.append(f"serve {model_id}")
         self.in_flight[model_id] += 1

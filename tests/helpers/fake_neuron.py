@@ -127,6 +127,7 @@ class FakeNeuron:
         self.jobs: dict[str, FakeJob] = {}
         self.tokens = 42  # of every prompt that is to be counted
         self.counted: list[dict[str, Any]] = []
+        self.kept_for: str | None = None  # a place, by /models/yield
         self.gone = 0  # inference requests whose client left
         self._numbers = itertools.count(1)
         self._port = port
@@ -163,6 +164,7 @@ class FakeNeuron:
             ("POST", "/models/load", self._load),
             ("POST", "/models/unload", self._unload),
             ("POST", "/models/keep", self._keep),
+            ("POST", "/models/yield", self._give_way),
         ):
             web.route(app, method, path, self._controlled(handler))
         for path in ("chat/completions", "completions", "embeddings", "rerank"):
@@ -211,6 +213,9 @@ class FakeNeuron:
         asked = orjson.loads(request.body)
         self.loads.append(asked)
         model_id = asked["model_id"]
+        if self.kept_for not in (None, model_id):
+            return web.json({"error": {"message": "a place is kept", "code": "model_busy"}}, status=409)
+        self.kept_for = None
         if self._status(model_id) == "loaded":
             return web.json({"status": "loaded"})
         running = self.models.get(model_id, {}).get("job_id")
@@ -248,6 +253,12 @@ class FakeNeuron:
         self.kept.append((asked["model_id"], asked["ttl"]))
         self.models[asked["model_id"]]["ttl"] = asked["ttl"]
         return web.json({"status": "kept", "ttl": asked["ttl"]})
+
+    async def _give_way(self, request: Request) -> HTTPResponse:
+        asked = orjson.loads(request.body)
+        self.models[asked["model_id"]]["yields"] = True
+        self.kept_for = asked["to"]
+        return web.json({"status": "yielding", "seconds": asked["seconds"]})
 
     def _status(self, model_id: str) -> str | None:
         return self.models.get(model_id, {}).get("status")

@@ -30,7 +30,7 @@ from cortex.net.headers import Headers
 from cortex.net.pool import Pool
 from cortex.wire import bearer
 from cortex.wire.errors import error_of
-from cortex.wire.fleet import Discovery, Health, Job, KeepRequest, LoadRequest, ModelEntry, UnloadRequest
+from cortex.wire.fleet import Discovery, Health, Job, KeepRequest, LoadRequest, ModelEntry, UnloadRequest, YieldRequest
 
 ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
 JOB_WAIT_S = 20.0  # one long poll for a job's end
@@ -171,6 +171,10 @@ class NeuronClient:
     async def keep(self, request: KeepRequest) -> None:
         """From now on the model stays for so long while it is idle."""
         await self._ask("POST", "/models/keep", orjson.dumps(request.model_dump(mode="json")))
+
+    async def give_way(self, request: YieldRequest) -> None:
+        """For a while the model takes nothing new."""
+        await self._ask("POST", "/models/yield", orjson.dumps(request.model_dump(mode="json")))
 
     async def drain(self, *, on: bool) -> dict[str, Any]:
         """From now on it takes nothing new, or does so again. What it answered."""

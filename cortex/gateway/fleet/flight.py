@@ -22,7 +22,7 @@ from cortex.gateway.routing.decisions import Candidate, Decision, Place, Queue, 
 
 LOOK_S = 0.5  # how often a model that waits for its turn looks at what other gateways' requests do there
 PACE_S = 0.1
-ALREADY_LOADING = 409
+CONFLICT = 409  # it is being loaded already, or its place is kept for another one: the next polls say more
 TRIES = 3  # of one neuron: as many refusals with new numbers are believed
 SECS_PER_MIB = 20 / 1024  # of a file: a slow disk
 
@@ -130,6 +130,7 @@ class Flight:
         self._router.queued(queue)
         self.node, self.job_id = queue.node, None
         if queue.node:
+            await self._loads.ask_to_give_way(queue.node, self._router.in_the_way(queue), self.model_id)
             self._poller.poke(queue.node)
         await self._changed.wait(LOOK_S)
 
@@ -170,11 +171,12 @@ class Flight:
             try:
                 job, failure = await self._loads.start(candidate), None
             except CortexError as error:
-                if error.status == ALREADY_LOADING:  # the next poll says by which job
-                    return
                 job, failure = None, error
             finally:
                 await self._poller.refresh(node)
+        if failure and failure.status == CONFLICT:
+            await self._changed.wait(LOOK_S)
+            return
         if job:
             self._extend(SECS_PER_MIB * candidate.size_mb)
             failure = await self._follow(node, job.id)
@@ -184,7 +186,9 @@ class Flight:
         """A neuron without the file gets it first; the next decision finds it there."""
         node, self.job_id = candidate.node, None
         try:
-            copy, task = self._sync.copy(self._router.listed_as(self.model_id, source), source, node, rate=self._router.rate)
+            copy, task = self._sync.copy(
+                self._router.listed_as(self.model_id, source), source, node, rate=self._router.rate
+            )
         except NeuronError as error:
             self._blame(node, as_error(error))
             return

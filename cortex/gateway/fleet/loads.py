@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from cortex import errors
 from cortex.errors import CortexError
@@ -14,8 +14,9 @@ from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.metrics import Metrics
 from cortex.gateway.routing.decisions import Candidate
 from cortex.wire.errors import error_of
-from cortex.wire.fleet import Job, JobStage, KeepRequest, UnloadRequest
+from cortex.wire.fleet import Job, JobStage, KeepRequest, UnloadRequest, YieldRequest
 
+GIVE_WAY_S = 3.0  # is asked for again and again: a gateway that ends stops nobody for longer
 PACE_S = 0.1  # a neuron that cannot wait with its answer must not be asked in a tight loop
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,14 @@ class Loads:
         except NeuronError as error:
             log.warning("not kept: %s", error, extra={"fields": {"model": request.model_id, "node": node}})
         await self._poller.refresh(node)
+
+    async def ask_to_give_way(self, node: str, model_ids: Iterable[str], to: str) -> None:
+        """Models whose place is waited for take nothing new, from any gateway. A neuron that knows no such thing goes on as before."""
+        for model_id in model_ids:
+            try:
+                await self._clients[node].give_way(YieldRequest(model_id=model_id, to=to, seconds=GIVE_WAY_S))
+            except NeuronError as error:
+                log.info("does not give way: %s", error, extra={"fields": {"model": model_id, "node": node}})
 
     async def ask_to_leave(self, node: str, request: UnloadRequest) -> None:
         """Raises NeuronError when the neuron refuses or cannot be asked."""

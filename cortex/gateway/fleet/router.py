@@ -106,6 +106,13 @@ class Router:
         if waiting := self._waiting.get(queue.model_id):
             waiting.want = replace(waiting.want, node=queue.node, blocking=queue.blocking)
 
+    def in_the_way(self, queue: Queue) -> list[str]:
+        """Models that other gateways' requests keep in the place for which ours has waited too long."""
+        waiting, node = self._waiting.get(queue.model_id), self._fleet.snapshot.by_name.get(queue.node or "")
+        if waiting is None or node is None or not waiting.want.starves(self._clock(), self._bound_s):
+            return []
+        return [model_id for model_id in queue.blocking if node.others.get(model_id)]
+
     def may_go(self, model_id: str, node: str) -> bool:
         return turns.may_go(model_id, node, self._wants, self._clock(), self._bound_s)
 

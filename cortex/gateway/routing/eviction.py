@@ -41,6 +41,11 @@ class Circumstances:
     sync: bool = False
 
 
+def is_closed(replica: Replica, now: Circumstances) -> bool:
+    """It takes nothing new: a model has waited too long for its place, here or at another gateway."""
+    return replica.yields or (replica.node, replica.model_id) in now.closed
+
+
 def is_busy(node: Node, model_id: str, in_flight: InFlight) -> bool:
     return bool(in_flight.get((node.name, model_id)) or node.others.get(model_id))
 
@@ -62,7 +67,7 @@ def tenants(
 def _is_idle(node: Node, replica: Replica, now: Circumstances) -> bool:
     return (
         replica.status == ModelStatus.loaded
-        and (replica.model_id not in now.wanted or (node.name, replica.model_id) in now.closed)
+        and (replica.model_id not in now.wanted or is_closed(replica, now))
         and not is_busy(node, replica.model_id, now.in_flight)
     )
 

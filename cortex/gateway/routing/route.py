@@ -17,7 +17,7 @@ from cortex import errors
 from cortex.config.catalogue import Catalogue, Profile
 from cortex.errors import CortexError
 from cortex.gateway.routing.decisions import Candidate, Decision, Place, Queue, Reject, Serve, Wait
-from cortex.gateway.routing.eviction import Circumstances, held_mb, is_busy
+from cortex.gateway.routing.eviction import Circumstances, held_mb, is_busy, is_closed
 from cortex.gateway.routing.feasible import feasible, files_of
 from cortex.gateway.routing.need import attempts
 from cortex.gateway.routing.placement import Search, candidates, giver
@@ -61,9 +61,9 @@ def route(
 
 
 def _open(replicas: tuple[Replica, ...], now: Circumstances, avoid: Collection[str]) -> tuple[Replica, ...]:
-    if not (avoid or now.closed):
+    if not (avoid or now.closed or any(each.yields for each in replicas)):
         return replicas
-    return tuple(each for each in replicas if each.node not in avoid and (each.node, each.model_id) not in now.closed)
+    return tuple(each for each in replicas if each.node not in avoid and not is_closed(each, now))
 
 
 def _least_busy(replicas: tuple[Replica, ...], fleet: FleetSnapshot, now: Circumstances) -> Serve:
@@ -81,7 +81,7 @@ def _cannot_serve_yet(present: Iterable[Replica], now: Circumstances, avoid: Col
     loaded = [each for each in present if each.status == ModelStatus.loaded and each.node not in avoid]
     if not loaded:
         return None
-    if closed := [each for each in loaded if (each.node, each.model_id) in now.closed]:
+    if closed := [each for each in loaded if is_closed(each, now)]:
         error = errors.unavailable(f"model '{closed[0].model_id}' gives way to another one", retry_after=BUSY_RETRY_S)
         return Queue(error, closed[0].model_id, closed[0].node)
     return Reject(

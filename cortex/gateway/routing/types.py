@@ -29,6 +29,7 @@ class Replica:
                  `kv_bytes_per_token`
     ttl          idle seconds before it is to leave
     context      tokens that a request may have there
+    yields       it takes nothing new: some gateway's requests have waited too long for its place
     """
 
     node: str
@@ -47,6 +48,7 @@ class Replica:
     ttl: float | None = None
     context: int | None = None
     capabilities: tuple[str, ...] = ()
+    yields: bool = False
 
     @property
     def servable(self) -> bool:

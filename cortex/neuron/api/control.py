@@ -16,7 +16,7 @@ from cortex.neuron.models.registry import Registry
 from cortex.neuron.service import Service
 from cortex.neuron.sync.policy import Policy
 from cortex.version import version_info
-from cortex.wire.fleet import KeepRequest, LoadRequest, UnloadRequest
+from cortex.wire.fleet import KeepRequest, LoadRequest, UnloadRequest, YieldRequest
 
 MAX_JOB_WAIT_S = 60.0  # a long poll, shorter than the idle time-outs of proxies
 
@@ -89,6 +89,11 @@ class ControlApi:
         asked = web.parse(KeepRequest, web.json_object(request))
         self._registry.keep(asked.model_id, asked.ttl)
         return web.json({"status": "kept", "ttl": asked.ttl})
+
+    async def give_way(self, request: Request) -> HTTPResponse:
+        asked = web.parse(YieldRequest, web.json_object(request))
+        self._registry.give_way(asked.model_id, asked.to, asked.seconds)
+        return web.json({"status": "yielding", "seconds": asked.seconds})
 
     async def drain(self, _request: Request) -> HTTPResponse:
         """From now on nothing new is taken, until `undrain`, also after a restart; what runs and waits here already is finished."""

@@ -86,8 +86,10 @@ def _of_slot(loader: Loader, slot: Slot) -> ModelEntry:
         status=slot.status,
         last_used=slot.last_used,
         ttl=slot.ttl,
+        yields=slot.yields or None,
         job_id=slot.job.snapshot.id,
         error=slot.error.message if slot.error else None,
+        last_death=slot.last_death,
     )
     if loaded is None:
         return entry

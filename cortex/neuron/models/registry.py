@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
 from cortex import errors
 from cortex.config.neuron import NeuronConfig
 from cortex.errors import CortexError
 from cortex.neuron.models.admission import AdmissionLimits
+from cortex.neuron.models.deaths import Deaths
 from cortex.neuron.models.jobs import JobRecord, Jobs
 from cortex.neuron.models.loading import Loaded, Loader
 from cortex.neuron.models.slot import Slot
@@ -32,17 +36,27 @@ _NOT_SETTINGS = {
 }  # what old clients always send says nothing about settings
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """For whom a place is kept; `until` is monotonic."""
+
+    model_id: str
+    until: float
+
+
 class Registry:
     """The slots of this neuron. Use it from the event loop only."""
 
     def __init__(self, loader: Loader, config: NeuronConfig) -> None:
         self.jobs = Jobs()
+        self.deaths = Deaths()
         self.slots: dict[str, Slot] = {}
         self._loader = loader
         self.configure(config)
         self._tasks = Tasks("models")
         self._lives: dict[Slot, asyncio.Task[None]] = {}
         self.closed = False
+        self._kept: _Kept | None = None
         self._in_service = asyncio.Event()
         self._in_service.set()
 
@@ -86,6 +100,8 @@ class Registry:
         slot = self.slots.get(request.model_id)
         if slot and not slot.is_gone:
             return self._joined(slot, request)
+        self._check_kept(request.model_id)
+        self._check_backoff(request.model_id)
         previous = self._lives.get(slot) if slot else None
         slot = Slot(
             request,
@@ -93,6 +109,7 @@ class Registry:
             load=self._loader.load,
             unload=self._loader.unload,
             limits=self._limits_of,
+            deaths=self.deaths,
             after=previous,
         )
         self.slots[slot.id] = slot
@@ -104,6 +121,28 @@ class Registry:
             raise errors.shutting_down()
         if self.draining:
             raise errors.draining()
+
+    def _check_kept(self, model_id: str) -> None:
+        """A place that was asked for in time is not taken by whoever comes first."""
+        kept, self._kept = self._kept, None
+        if kept and kept.model_id != model_id and time.monotonic() < kept.until:
+            self._kept = kept
+            raise CortexError(
+                f"a place is kept here for model '{kept.model_id}', which has waited too long",
+                status=409,
+                type="invalid_request_error",
+                code="model_busy",
+            )
+
+    def _check_backoff(self, model_id: str) -> None:
+        """Whoever asks again and again does not start engine after engine that dies."""
+        if pause_s := self.deaths.pause_s(model_id):
+            failed = self.slots.get(model_id)
+            last = f", last: {failed.last_death}" if failed and failed.last_death else ""
+            raise errors.unavailable(
+                f"engines of '{model_id}' keep dying{last}; the next is started in {pause_s:.0f} s",
+                retry_after=math.ceil(pause_s),
+            )
 
     async def _live(self, slot: Slot) -> None:
         try:
@@ -169,6 +208,14 @@ class Registry:
             raise errors.model_not_found(model_id, "on any harness")
         slot.ttl = ttl
 
+    def give_way(self, model_id: str, to: str, seconds: float) -> None:
+        """For so long it takes nothing new, from whomever, and its place is kept; what it has is finished. Raises 404."""
+        slot = self.slots.get(model_id)
+        if slot is None or slot.is_gone:
+            raise errors.model_not_found(model_id, "on any harness")
+        slot.give_way(seconds)
+        self._kept = _Kept(to, time.monotonic() + seconds)
+
     # ---- unload
 
     async def unload(self, model_id: str, *, if_idle_since: float | None = None) -> None:
@@ -194,7 +241,7 @@ class Registry:
 
     def _check_idle(self, slot: Slot, since: float) -> None:
         busy = slot.busy
-        if busy or slot.status is not ModelStatus.loaded or (slot.last_used or 0) > since:
+        if busy or slot.is_expected or slot.status is not ModelStatus.loaded or (slot.last_used or 0) > since:
             raise CortexError(
                 f"model '{slot.id}' is {slot.status}, {busy} requests are with it: it was not idle since the given time",
                 status=409,

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 from cortex import errors
 from cortex.errors import CortexError
+from cortex.neuron.engine.outcome import cause_of
 from cortex.neuron.engine.process import EngineExit
 from cortex.neuron.models.admission import Admission, AdmissionLimits
+from cortex.neuron.models.deaths import Deaths
 from cortex.neuron.models.jobs import JobRecord
 from cortex.neuron.models.loading import Loaded
 from cortex.tasks import running
@@ -37,6 +39,8 @@ LEGAL = {
 CRASHES_FORGIVEN = 3  # within the window: one bad prompt must not end a model, a bad file must not flap for ever
 CRASH_WINDOW_S = 600.0
 RESTART_PAUSE_S = 1.0  # times the crashes so far, so that a crash loop does not eat the host
+EXPECTED_S = 1.0
+YIELD_RETRY_S = 2.0
 
 Load = Callable[[LoadRequest, JobRecord, Callable[[ModelStatus], None]], Awaitable[Loaded]]
 
@@ -52,6 +56,7 @@ class Slot:
         load: Load,
         unload: Callable[[Loaded], Awaitable[None]],
         limits: Callable[[LoadRequest, Loaded], AdmissionLimits],
+        deaths: Deaths,
         after: asyncio.Task[None] | None = None,
     ) -> None:
         self.id = request.model_id
@@ -63,12 +68,16 @@ class Slot:
         self.last_used: float | None = None
         self.ttl: float | None = request.ttl or None  # as `wire.fleet.ModelEntry` tells it
         self.error: CortexError | None = None
+        self._loaded_at = 0.0  # monotonic, like the other two
+        self._served = False
+        self._yields_until = 0.0
         self.crashes: list[float] = []
         self.last_death: str | None = None
         self._new_job = new_job
         self._load = load
         self._unload = unload
         self._limits = limits
+        self._deaths = deaths
         self._after = after
         self._changed = asyncio.Event()
         self._leave = asyncio.Event()
@@ -108,6 +117,8 @@ class Slot:
             self.last_used = time.time()  # somebody asked for it: what nobody used since is older
             self.job.finish()
         except CortexError as error:
+            if error.code == "engine_failed":
+                self._note_death(error.message)
             self._fail(error)
         except asyncio.CancelledError:
             self.job.finish(errors.unavailable(f"the load of '{self.id}' was ended", retry_after=5))
@@ -120,16 +131,22 @@ class Slot:
         self.loaded = await self._load(self.request, self.job, self._progress_to)
         if self.admission is None:
             self.admission = Admission(self.id, self._limits(self.request, self.loaded))
+        self._loaded_at, self._served = time.monotonic(), False
         self._enter(ModelStatus.loaded)
 
     async def _death(self) -> EngineExit | None:
         return await self.loaded.engine.wait() if self.loaded else None
 
+    def _note_death(self, reason: str) -> None:
+        self.last_death = reason
+        self._deaths.add(self.id, cause_of(reason))
+
     async def _recover(self, died: EngineExit) -> None:
         log.error(
             "the engine of %s died: %s", self.id, died.reason, extra={"fields": {"log": " | ".join(died.log_tail[-5:])}}
         )
-        now, self.last_death = time.monotonic(), died.reason
+        now = time.monotonic()
+        self._note_death(died.reason)
         self.crashes = [*(moment for moment in self.crashes if now - moment < CRASH_WINDOW_S), now]
         self._enter(ModelStatus.recovering)
         self.job = self._new_job()
@@ -143,7 +160,7 @@ class Slot:
                 )
             )
             return
-        await asyncio.sleep(RESTART_PAUSE_S * (len(self.crashes) - 1))
+        await asyncio.sleep(max(RESTART_PAUSE_S * (len(self.crashes) - 1), self._deaths.pause_s(self.id)))
         try:
             await self._become_loaded()
             self.job.finish()
@@ -203,6 +220,19 @@ class Slot:
         """Requests that run or wait here."""
         return self.admission.in_flight + self.admission.queue_depth if self.admission else 0
 
+    @property
+    def is_expected(self) -> bool:
+        """It has only just been loaded, and whoever waited for that is on the way here."""
+        return not self._served and time.monotonic() - self._loaded_at < EXPECTED_S
+
+    @property
+    def yields(self) -> bool:
+        """It takes nothing new, because another model has waited too long for its place."""
+        return time.monotonic() < self._yields_until
+
+    def give_way(self, seconds: float) -> None:
+        self._yields_until = time.monotonic() + seconds
+
     def has_outlived_its_ttl(self) -> bool:
         """Loaded, used by nobody, and not since as many seconds as it was told to stay."""
         if self.ttl is None or self.ttl < 0 or self.last_used is None or self.busy:
@@ -234,6 +264,9 @@ class Slot:
     async def use(self, within_s: float, caller: Caller | None = None) -> AsyncIterator[Loaded]:
         """Hold one of the model's places: wait until it is loaded, then for a place. The place is freed exactly once."""
         await self.ready(within_s)
+        if self.yields:
+            raise errors.unavailable(f"model '{self.id}' gives way to another one", retry_after=YIELD_RETRY_S)
+        self._served = True
         async with self._places().admit(caller):
             loaded = await self.ready(within_s)  # it may have died while this request was queued
             self.last_used = time.time()

@@ -12,6 +12,7 @@ from cortex.wire.fleet import (
     LoadRequest,
     ModelEntry,
     UnloadRequest,
+    YieldRequest,
 )
 from cortex.wire.openapi.schema import (
     COUNT,
@@ -65,7 +66,18 @@ _PLAN = said(
 )
 
 SCHEMAS: Schemas = {
-    **of_models(Activation, Announcement, Discovery, Health, Job, KeepRequest, LoadRequest, ModelEntry, UnloadRequest),
+    **of_models(
+        Activation,
+        Announcement,
+        Discovery,
+        Health,
+        Job,
+        KeepRequest,
+        LoadRequest,
+        ModelEntry,
+        UnloadRequest,
+        YieldRequest,
+    ),
     **of_models(Arrived, Hashing, Offer, Receive, Receiving),
     "Version": _VERSION,
     "Model": _MODEL,
@@ -92,6 +104,7 @@ SCHEMAS: Schemas = {
     ),
     "Unloaded": said({"status": word("unloaded")}, {"nodes": array(NAME)}),
     "KeptModel": said({"status": word("kept"), "ttl": NUMBER}),
+    "Yielding": said({"status": word("yielding"), "seconds": NUMBER}),
     "Drained": said({"draining": FLAG, "in_flight": nullable(NUMBER)}, {"node": NAME}),
     "Joined": said({"status": word("joined", "configured", "left")}),
     "Models": array(ref("ModelEntry")),
