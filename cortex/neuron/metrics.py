@@ -71,7 +71,24 @@ class Metrics(Collector):
             crashes.add_metric([slot.id], len(slot.crashes))
             if slot.loaded and slot.loaded.memory_mb is not None:
                 memory.add_metric([slot.id], slot.loaded.memory_mb)
-        yield from (memory, crashes)
+        yield from (memory, crashes, *self._deaths())
+
+    def _deaths(self) -> Iterator[Metric]:
+        deaths = CounterMetricFamily(
+            "neuron_engine_deaths",
+            "Engines that ended by themselves, at work or while they loaded",
+            labels=["model", "cause"],
+        )
+        for (model_id, cause), count in self._registry.deaths.counts.items():
+            deaths.add_metric([model_id, cause], count)
+        pauses = GaugeMetricFamily(
+            "neuron_model_backoff_seconds",
+            "Seconds until an engine that keeps dying is started again",
+            labels=["model"],
+        )
+        for model_id, pause_s in self._registry.deaths.pauses().items():
+            pauses.add_metric([model_id], pause_s)
+        yield from (deaths, pauses)
 
     def _devices(self) -> Iterator[Metric]:
         for name, text in _PER_DEVICE.items():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Kind = Literal["model", "memory", "timeout", "crash", "start"]
+Cause = Literal["gpu", "memory", "crash"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,26 @@ def exit_of(returncode: int, log_tail: tuple[str, ...], *, asked: bool) -> Engin
 
 def _reason(code: int | None, number: int | None, log_tail: tuple[str, ...]) -> str:
     if number is None:
-        return f"ended with exit code {code}"
+        told = gpu_error(log_tail)
+        return f"ended with exit code {code}" + (f": {told}" if told else "")
     if number == signal.SIGKILL:
         return "killed by the kernel, probably out of memory (SIGKILL)"
     killed = f"killed by signal {number} ({_signal_name(number)})"
     abort = next((line for line in reversed(log_tail) if "GGML_ASSERT" in line or "GGML_ABORT" in line), None)
-    return f"{killed}: {abort}" if abort else killed
+    told = gpu_error(log_tail) or abort
+    return f"{killed}: {told}" if told else killed
+
+
+def gpu_error(log_tail: tuple[str, ...]) -> str | None:
+    """What the GPU's library said first; what follows is where it was said."""
+    return next((found[0] for line in log_tail if (found := _GPU_ERROR.search(line))), None)
+
+
+def cause_of(reason: str) -> Cause:
+    """Of what an engine died, from its end or its failure as told to people."""
+    if _GPU_ERROR.search(reason):
+        return "gpu"
+    return "memory" if "out of memory" in reason else "crash"
 
 
 def _signal_name(number: int) -> str:
@@ -60,6 +75,7 @@ def _signal_name(number: int) -> str:
         return "unknown"
 
 
+_GPU_ERROR = re.compile(r"(?:CUDA|ROCm|HIP|MUSA|SYCL) error\b.*|.*(?:ErrorDeviceLost|DeviceLostError).*")
 _PREFIX = re.compile(r"^[\d.]+ [A-Z] +")  # llama.cpp's time and level
 _LAST_WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     ("memory", re.compile(r"((?:failed|unable) to allocate.*|.*out of memory.*|.*bad_alloc.*)", re.IGNORECASE)),

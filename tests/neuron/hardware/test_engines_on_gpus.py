@@ -238,3 +238,47 @@ def test_a_server_that_goes_away_after_the_start_is_named(server, models):
             assert "'llama-server' cannot be started: No such file" in failed.json()["error"]["message"]
 
     asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("two_cards")
+def test_an_engine_that_dies_of_a_cuda_error_is_started_again_and_says_why(server, models):
+    """Its words stay with the model, its death is counted by cause, and the card is there for the next one."""
+
+    async def scenario():
+        async with neuron_with(server, models) as neuron:
+            assert (await neuron.load(model("one"))).status_code == 200
+            server.die()
+            async with asyncio.timeout(20):
+                while (entry := (await neuron.get("/models"))[0])["status"] != "loaded" or "last_death" not in entry:
+                    await asyncio.sleep(0.01)
+            assert entry["last_death"] == (
+                "killed by signal 6 (SIGABRT): CUDA error: an illegal memory access was encountered"
+            )
+            metrics = (await neuron.http.get("/metrics")).text
+            assert 'neuron_engine_deaths_total{cause="gpu",model="one"} 1.0' in metrics
+            assert (await neuron.load(model("two"))).status_code == 200
+
+    asyncio.run(scenario())
+    assert [start["env"]["CUDA_VISIBLE_DEVICES"] for start in server.starts] == [uuid(2)] * 3
+
+
+@pytest.mark.usefixtures("two_cards")
+def test_a_model_whose_engines_keep_dying_waits_longer_and_longer(server, models):
+    """Whoever asks again hears 503 with the time and the reason, and no engine is started for it."""
+    server.die_at_load()
+
+    async def scenario():
+        async with neuron_with(server, models) as neuron:
+            for _ in range(5):
+                failed = await neuron.load(model("one"))
+                assert failed.json()["error"]["code"] == "engine_failed"
+            waits = await neuron.load(model("one"))
+            assert waits.status_code == 503
+            assert 0 < int(waits.headers["retry-after"]) <= 5
+            assert "CUDA error: an illegal memory access" in waits.json()["error"]["message"]
+            assert 'neuron_model_backoff_seconds{model="one"}' in (await neuron.http.get("/metrics")).text
+            server.die_at_load(always=False)
+            assert (await neuron.load(model("two"))).status_code == 200
+
+    asyncio.run(scenario())
+    assert len(server.starts) == 6
