@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 from urllib.parse import unquote, urlsplit
 
@@ -17,13 +17,18 @@ _PORTS = {"http": 80, "https": 443}
 class Address:
     """TCP `host` and `port`, or, when `uds` is set, the path of a Unix socket (then host is 'localhost' and port 0).
 
-    tls  whom to trust there; None: in the clear. Connections of different contexts are never mixed.
+    tls        whom to trust there; None: in the clear. Connections of different contexts are never mixed.
+    authority  the value of the `Host` header
     """
 
     host: str
     port: int
     uds: str | None = None
     tls: ssl.SSLContext | None = None
+    authority: str = field(init=False, repr=False, compare=False, default="")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "authority", self._authority())
 
     @classmethod
     def parse(cls, url: str, tls: ssl.SSLContext | None = None) -> Self:
@@ -62,9 +67,7 @@ class Address:
             raise ValueError(f"'{url}': port 0 is no port to connect to")
         return cls(host, port or port_of_scheme, tls=tls)
 
-    @property
-    def authority(self) -> str:
-        """The value of the `Host` header."""
+    def _authority(self) -> str:
         if self.uds is not None:
             return "localhost"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

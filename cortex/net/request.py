@@ -10,10 +10,8 @@ import re
 
 from cortex.net.errors import ProtocolError
 
-_HEAD = re.compile(
-    rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n"
-    rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n\0]*\r\n)*)"
-)
+_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
+_FIELD = re.compile(r"^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*)\r\n", re.MULTILINE)
 _FRAMING = frozenset({"connection", "content-length", "expect", "transfer-encoding"})
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
@@ -31,20 +29,15 @@ class RequestHead:
 
     def __init__(self, head: bytes) -> None:
         """`head` ends with the line break of its last field. Raises ProtocolError."""
-        if not (match := _HEAD.fullmatch(head)):
+        if not (line := _LINE.match(head)):
             raise ProtocolError("this is no HTTP/1.1 request")
-        method, self.target, minor, fields = match.groups()
+        method, self.target, minor = line.groups()
         self.method: str = method.decode()
         self.version = "1.1" if minor == b"1" else "1.0"
-        self.headers: list[tuple[str, str]] = []
         self.keepalive = minor == b"1"
         self.expect: str | None = None
         self.length, self.chunked = 0, False
-        self._read(fields.decode("utf-8", "surrogateescape"))
-
-    def _read(self, fields: str) -> None:
-        parted = [line.partition(":") for line in fields.split("\r\n")[:-1]]
-        self.headers = [(name.lower(), value.strip(" \t")) for name, _, value in parted]
+        self.headers = _fields(head[line.end() :].decode("utf-8", "surrogateescape"))
         if framing := [field for field in self.headers if field[0] in _FRAMING]:
             self._frame(framing)
 
@@ -81,3 +74,10 @@ class RequestHead:
             raise ProtocolError("the content-length is no number of bytes")
         self.chunked = bool(codings)
         self.length = int(lengths[0]) if lengths else 0
+
+
+def _fields(lines: str) -> list[tuple[str, str]]:
+    fields = _FIELD.findall(lines)
+    if len(fields) != lines.count("\n"):
+        raise ProtocolError("the headers of this request are not written as 'name: value' in a line each")
+    return [(name.lower(), value.rstrip(" \t")) for name, value in fields]

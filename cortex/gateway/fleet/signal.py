@@ -13,6 +13,8 @@ class Signal:
 
     def tell(self) -> None:
         """Wake everybody who waits now."""
+        if not self._waiting:
+            return
         waiting, self._waiting = self._waiting, set()
         for waiter in waiting:
             if not waiter.done():
