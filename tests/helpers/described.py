@@ -51,6 +51,8 @@ class Api:
         answer = operation.told["responses"].get(str(status))
         if answer is None:
             return f"status {status} is not described"
+        if "$ref" in answer:
+            answer = self.document["components"]["responses"][answer["$ref"].rpartition("/")[2]]
         content = answer.get("content")
         if content is None:
             return f"a body of {len(body)} bytes where none is described" if body else None

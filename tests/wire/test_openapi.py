@@ -35,8 +35,9 @@ FIELDS = [(name, field) for name in READERS for field in GATEWAY.schemas[name]["
 def test_every_reference_leads_somewhere(document):
     """Components are there for every reference, and no component is there for nothing."""
     told = json.dumps(document)
-    for name in document["components"]["schemas"]:
-        assert f'"#/components/schemas/{name}"' in told
+    for kind in ("schemas", "responses"):
+        for name in document["components"][kind]:
+            assert f'"#/components/{kind}/{name}"' in told
     assert json.loads(told) == document
 
 

@@ -35,6 +35,7 @@ _REASONS: Mapping[int, str] = {
     504: "The model sent nothing for too long",
     507: "The disk is full",
 }
+_REFUSALS = "#/components/responses/"
 _RETRY = {"Retry-After": {"description": "Seconds", "schema": {"type": "string", "pattern": "^[0-9]+$"}}}
 
 
@@ -95,16 +96,27 @@ class Operation:
         return told
 
     def _responses(self) -> Document:
-        content = {JSON: {"schema": ref(f"{self.dialect}Error")}}
-        refusals = {
-            str(status): {
-                "description": _REASONS[status],
-                **({"content": content} if self.method != "HEAD" else {}),
-                **({"headers": _RETRY} if status in (429, 503) else {}),
-            }
-            for status in sorted({*_ANY, *self.errors})
+        return {
+            **{str(status): answer.rendered() for status, answer in self.answers.items()},
+            **{str(status): self._refusal(status) for status in self.refusals},
         }
-        return {**{str(status): answer.rendered() for status, answer in self.answers.items()}, **refusals}
+
+    @property
+    def refusals(self) -> list[int]:
+        return sorted({*_ANY, *self.errors})
+
+    def _refusal(self, status: int) -> Document:
+        if self.method == "HEAD":
+            return {"description": _REASONS[status]}
+        return {"$ref": f"{_REFUSALS}{self.dialect}{status}"}
+
+
+def _refusal(dialect: Dialect, status: int) -> Document:
+    return {
+        "description": _REASONS[status],
+        **({"headers": _RETRY} if status in (429, 503) else {}),
+        "content": {JSON: {"schema": ref(f"{dialect}Error")}},
+    }
 
 
 def parameter(where: Literal["path", "query", "header"], name: str, schema: Schema, description: str = "") -> Schema:
@@ -118,21 +130,24 @@ def document(role: str, description: str, operations: Iterable[Operation], schem
     Who needs no key needs none: the configuration says whether one is wanted.
     """
     paths: Document = {}
+    refusals: Document = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = operation.rendered()
+        refusals |= {f"{operation.dialect}{each}": _refusal(operation.dialect, each) for each in operation.refusals}
+    used = _used([paths, refusals], schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": f"cortex {role}", "version": __version__, "description": description},
         "paths": paths,
-        "components": {"schemas": _used(paths, schemas), "securitySchemes": dict(keys)},
+        "components": {"schemas": used, "responses": refusals, "securitySchemes": dict(keys)},
         "security": [{}, *({name: []} for name in keys)],
     }
 
 
-def _used(paths: Document, schemas: Schemas) -> Document:
+def _used(by: list[Document], schemas: Schemas) -> Document:
     """The components that are referred to, and those that they refer to."""
     found: Document = {}
-    wanted = list(names_in(paths))
+    wanted = list(names_in(by))
     while wanted:
         name = wanted.pop()
         if name not in found:

@@ -85,6 +85,7 @@ def of_models(*models: type[BaseModel]) -> Schemas:
 def names_in(schema: Any) -> Sequence[str]:
     """The components that a schema refers to."""
     if isinstance(schema, dict):
-        own = [schema["$ref"].removeprefix(PLACE)] if isinstance(schema.get("$ref"), str) else []
+        place = schema.get("$ref")
+        own = [place.removeprefix(PLACE)] if isinstance(place, str) and place.startswith(PLACE) else []
         return [*own, *(name for value in schema.values() for name in names_in(value))]
     return [name for value in schema for name in names_in(value)] if isinstance(schema, list) else []
