@@ -26,9 +26,16 @@ class Address:
     uds: str | None = None
     tls: ssl.SSLContext | None = None
     authority: str = field(init=False, repr=False, compare=False, default="")
+    _hash: int = field(
+        init=False, repr=False, compare=False, default=0
+    )  # every request looks for its connections twice
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "authority", self._authority())
+        object.__setattr__(self, "_hash", hash((self.host, self.port, self.uds, self.tls)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @classmethod
     def parse(cls, url: str, tls: ssl.SSLContext | None = None) -> Self:

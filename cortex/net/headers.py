@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from http import HTTPStatus
 
 from cortex.net.address import Address
 
 Headers = Sequence[tuple[str, str]]
 
-_HOP_BY_HOP = frozenset({"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
+_HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+    | {f"proxy-{name}" for name in ("authenticate", "authentication-info", "authorization", "connection")}
+)
 _OURS = frozenset({"host", "content-length", "expect"})  # written anew, or answered by the server that read the request
 _NOT_UPSTREAM = _HOP_BY_HOP | _OURS
 _SET_BY_POOL = frozenset({"connection", "content-length", "host", "transfer-encoding"})
@@ -25,11 +28,11 @@ _NOT_IN_TARGET = re.compile(r"[^\x21-\x7e]")
 
 
 def forwardable_request_headers(
-    headers: Iterable[tuple[str, str]], kept_back: frozenset[str] = frozenset()
+    headers: Collection[tuple[str, str]], kept_back: frozenset[str] = frozenset()
 ) -> list[tuple[str, str]]:
-    """A client's headers that may go upstream, lower-cased: hop-by-hop fields, host, content-length and expect stay behind.
+    """A client's headers that may go upstream: hop-by-hop fields, host, content-length and expect stay behind.
 
-    `kept_back`: what else does, lower-cased.
+    Names are lower-cased, as both readers of heads give them. `kept_back`: what else stays behind.
     """
     return _without(_staying(kept_back), headers)
 
@@ -39,23 +42,16 @@ def _staying(kept_back: frozenset[str]) -> frozenset[str]:
     return _NOT_UPSTREAM | kept_back
 
 
-def forwardable_response_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """An upstream's headers that may go to the client, lower-cased. `content-length` stays: the body is passed verbatim."""
+def forwardable_response_headers(headers: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+    """An upstream's headers that may go to the client. `content-length` stays: the body is passed verbatim."""
     return _without(_HOP_BY_HOP, headers)
 
 
-def _without(staying: frozenset[str], headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    passed: list[tuple[str, str]] = []
-    options: set[str] | None = None
-    for given, value in headers:
-        name = given.lower()
-        if name not in staying:
-            if not name.startswith("proxy-"):
-                passed.append((name, value))
-        elif name == "connection":
-            options = options or set()
-            options.update(option.strip().lower() for option in value.split(","))
-    return [field for field in passed if field[0] not in options] if options else passed
+def _without(staying: frozenset[str], headers: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+    if "connection" in dict(headers):
+        said = ",".join([value for name, value in headers if name == "connection"])
+        staying |= {option.strip().lower() for option in said.split(",")}
+    return [field for field in headers if field[0] not in staying]
 
 
 def request_head(address: Address, method: str, path: str, headers: Headers, *, length: int, keepalive: bool) -> bytes:
@@ -89,6 +85,14 @@ def _checked(name: str) -> str:
     return name
 
 
+def without_breaks(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The headers as they are. ValueError for a value that could be read as a second header."""
+    checked = list(headers)
+    for name, value in checked:
+        _check(name, value)
+    return checked
+
+
 def _check(name: str, value: str) -> None:
     """The value is not told in the error: it may be a key."""
     if _LINE_BREAKING.search(value):
@@ -96,12 +100,8 @@ def _check(name: str, value: str) -> None:
 
 
 def response_head(status: int, headers: Iterable[tuple[str, str]], *, keepalive: bool) -> bytes:
-    """The head of an answer. ValueError for a value that could be read as a second header."""
-    lines = [_status_line(status)]
-    for name, value in headers:
-        if not value.isprintable():
-            _check(name, value)
-        lines.append(f"{name}: {value}\r\n")
+    """The head of an answer. Its values hold no line break: they came over a wire, or see `without_breaks`."""
+    lines = [_status_line(status), *[f"{name}: {value}\r\n" for name, value in headers]]
     lines.append("connection: keep-alive\r\n\r\n" if keepalive else "connection: close\r\n\r\n")
     return "".join(lines).encode("utf-8", "surrogateescape")
 

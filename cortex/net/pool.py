@@ -8,6 +8,7 @@ async with Pool() as pool, await pool.open(address, "POST", "/v1/chat/completion
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Collection
 from types import TracebackType
 from typing import Self
@@ -211,9 +212,8 @@ class Exchange:
     def is_event_stream(self) -> bool:
         """Whether it has events that can be seen: compressed, it is a body like any other."""
         if self._is_event_stream is None:
-            media_type = (self.header("content-type") or "").partition(";")[0].strip().lower()
-            plain = media_type == "text/event-stream" and self.header("content-encoding") in (None, "identity")
-            self._is_event_stream = plain
+            events = _is_event_stream(self.header("content-type") or "")
+            self._is_event_stream = events and self.header("content-encoding") in (None, "identity")
         return self._is_event_stream
 
     async def read(self, idle_timeout_s: float | None = None) -> bytes:
@@ -249,3 +249,8 @@ class Exchange:
         connection, self._connection = self._connection, None
         if connection is not None:
             self._release(connection)
+
+
+@functools.lru_cache(maxsize=64)
+def _is_event_stream(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "text/event-stream"

@@ -20,7 +20,7 @@ from sanic.response import HTTPResponse
 from sanic.server.protocols.http_protocol import HttpProtocol
 
 from cortex.net.errors import ProtocolError
-from cortex.net.headers import response_head
+from cortex.net.headers import response_head, without_breaks
 from cortex.net.request import RequestHead
 
 HEADER_LIMIT_BYTES = 32 * 1024  # agents send some KiB of what they are
@@ -47,7 +47,9 @@ class Http1(Http):
 
     async def http1_request_header(self) -> None:
         """Read a head, and its body if that is here already."""
-        end = await self._end_of_head()
+        end = self.recv_buffer.find(_END_OF_HEAD)
+        if not 0 <= end < HEADER_LIMIT_BYTES:
+            end = await self._end_of_head()
         try:
             head = RequestHead(bytes(self.recv_buffer[: end + 2]))
         except ProtocolError as error:
@@ -110,7 +112,7 @@ class Http1(Http):
             if response.content_type:
                 headers.setdefault("content-type", response.content_type)
             headers["content-length"] = str(len(body))
-        head = self.begin(response.status, headers.items())
+        head = self.begin(response.status, without_breaks(headers.items()))
         await self._send(head if self.head_only else head + body)
         self.end()
 

@@ -35,17 +35,14 @@ class SanicSink:
     async def start(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         """`headers` have lower-cased names."""
         self.status = status
-        fields, typed = [("x-request-id", self._request.ctx.id)], False
-        for field in headers:
-            if field[0] == "x-request-id":
-                continue
-            if field[0] == "content-length":
-                self._left = int(field[1])
-            elif field[0] == "content-type":
-                typed = True
-            fields.append(field)
-        if not typed:
+        told = dict(headers)
+        if "x-request-id" in told:
+            headers = [field for field in headers if field[0] != "x-request-id"]
+        fields = [("x-request-id", self._request.ctx.id), *headers]
+        if "content-type" not in told:
             fields.append(("content-type", "application/octet-stream"))
+        if length := told.get("content-length"):
+            self._left = int(length)
         self._frame(status, fields)
         self._head = self._http.begin(status, fields)
 

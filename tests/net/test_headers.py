@@ -1,7 +1,13 @@
 import pytest
 
 from cortex.net.address import Address
-from cortex.net.headers import forwardable_request_headers, forwardable_response_headers, request_head
+from cortex.net.headers import (
+    forwardable_request_headers,
+    forwardable_response_headers,
+    request_head,
+    response_head,
+    without_breaks,
+)
 
 HERE = Address("127.0.0.1", 1)
 
@@ -9,19 +15,21 @@ HERE = Address("127.0.0.1", 1)
 def test_a_request_keeps_what_is_end_to_end():
     """Fields about the client's own connection stop here, its meaning goes on."""
     headers = [
-        ("Host", "cortex"),
-        ("Connection", "keep-alive, X-Private"),
-        ("X-Private", "1"),
-        ("Keep-Alive", "timeout=5"),
-        ("Proxy-Authorization", "Basic x"),
-        ("TE", "trailers"),
-        ("Transfer-Encoding", "chunked"),
-        ("Content-Length", "3"),
-        ("Expect", "100-continue"),
-        ("Upgrade", "h2c"),
-        ("Content-Type", "application/json"),
-        ("Accept", "a"),
-        ("Accept", "b"),
+        ("host", "cortex"),
+        ("connection", "keep-alive, X-Private"),
+        ("connection", "x-other"),
+        ("x-other", "1"),
+        ("x-private", "1"),
+        ("keep-alive", "timeout=5"),
+        ("proxy-authorization", "Basic x"),
+        ("te", "trailers"),
+        ("transfer-encoding", "chunked"),
+        ("content-length", "3"),
+        ("expect", "100-continue"),
+        ("upgrade", "h2c"),
+        ("content-type", "application/json"),
+        ("accept", "a"),
+        ("accept", "b"),
     ]
     assert forwardable_request_headers(headers) == [
         ("content-type", "application/json"),
@@ -72,3 +80,19 @@ def test_what_could_become_a_second_request_is_refused(method: str, path: str, h
     with pytest.raises(ValueError, match=complaint) as caught:
         request_head(HERE, method, path, [header], length=0, keepalive=True)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["a\r\nset-cookie: b", "a\n", "a\r", "a\0"])
+def test_an_answers_own_values_hold_no_second_header(value: str):
+    """Whatever made its way into a value, the client's connection shows one header."""
+    with pytest.raises(ValueError, match="header 'x' holds a line break") as caught:
+        without_breaks([("x", value)])
+    assert "cookie" not in str(caught.value)
+
+
+def test_an_answers_head_is_written_with_what_becomes_of_the_connection():
+    """Any status has a line; values pass as bytes."""
+    assert response_head(200, [("x", "ä\udcff")], keepalive=True) == (
+        b"HTTP/1.1 200 OK\r\nx: \xc3\xa4\xff\r\nconnection: keep-alive\r\n\r\n"
+    )
+    assert response_head(599, [], keepalive=False) == b"HTTP/1.1 599 \r\nconnection: close\r\n\r\n"

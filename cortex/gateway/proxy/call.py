@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any, NamedTuple, Protocol, cast, get_args
 
 import orjson
@@ -16,6 +16,7 @@ from cortex.net.headers import Headers, forwardable_request_headers
 from cortex.wire.principal import PRINCIPAL_HEADERS
 
 MODEL_NAME_LIMIT = 512
+PREFIX_BYTES = 1024
 WAIT_HEADER = "x-cortex-wait"
 
 # For the gateway only: a client's keys and cookies are no neuron's business, who it is is ours to say, and a compressed
@@ -42,6 +43,11 @@ class Call(NamedTuple):
     estimate: Estimate | None = None
     wait: WaitPolicy | None = None
     alternatives: tuple[str, ...] = ()
+
+    @property
+    def prefix(self) -> bytes:
+        """What a conversation's requests have in common from their first byte on; empty for a short one, of which no cache is worth a detour."""
+        return self.body[:PREFIX_BYTES] if len(self.body) > PREFIX_BYTES else b""
 
     def for_model(self, model_id: str) -> Call:
         """The same request of another model."""
@@ -123,11 +129,9 @@ def reserved_for(
     return estimate(path, payload, names.profile(model_id)) if principal.limits.tokens is not None else None
 
 
-def _wait_policy(headers: Iterable[tuple[str, str]]) -> WaitPolicy | None:
-    for name, said in headers:
-        if name.lower() == WAIT_HEADER:
-            return _policy(said)
-    return None
+def _wait_policy(headers: Collection[tuple[str, str]]) -> WaitPolicy | None:
+    said = dict(headers).get(WAIT_HEADER)
+    return None if said is None else _policy(said)
 
 
 def _policy(said: str) -> WaitPolicy:

@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 class Decide(Protocol):
     """The router over the fleet's present snapshot."""
 
-    def __call__(self, model: str, avoid: Collection[str] = (), /) -> Decision: ...
+    def __call__(self, model: str, avoid: Collection[str] = (), /, *, prefix: bytes = b"") -> Decision: ...
 
 
 class ClientSink(Protocol):
@@ -189,7 +189,7 @@ class Dispatcher:
     async def _open(self, journey: Journey) -> Exchange | None:
         """The first replica's answer that is none of its own failures; None when the model has to be loaded first."""
         while True:
-            match self._decide(journey.call.model_id, journey.tried):
+            match self._decide(journey.call.model_id, journey.tried, prefix=journey.call.prefix):
                 case Serve() as replica:
                     if exchange := await self._attempt(journey, replica):
                         return exchange
