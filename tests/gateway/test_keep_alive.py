@@ -120,7 +120,7 @@ def test_an_empty_request_loads_it_for_so_long():
                 (running,) = (await client.get("/api/ps")).json()["models"]
                 return datetime.fromisoformat(running["expires_at"]).timestamp()
 
-            assert 3500 < await eventually(leaves) - time.time() <= 3600
+            assert 3500 < await eventually(leaves) - time.time() < 3700  # clocks agree to within a poll
 
     asyncio.run(scenario())
 
