@@ -207,3 +207,29 @@ def test_requests_are_refused_while_the_gateway_stops():
             await serving
 
     asyncio.run(scenario())
+
+
+def test_a_conversation_goes_on_where_its_beginning_is_in_the_cache():
+    """Among equally busy nodes; whether the gateway is the same one or another makes no difference."""
+
+    def turns(number: int) -> list[list[dict[str, str]]]:
+        system = {"role": "system", "content": f"{number} " + "You are an agent. " * 100}
+        first = [system, {"role": "user", "content": "hi"}]
+        return [first, [*first, {"role": "assistant", "content": "ho"}, {"role": "user", "content": "and?"}]]
+
+    async def scenario():
+        async with (
+            FakeNeuron("a", {"org/m": "loaded"}) as a,
+            FakeNeuron("b", {"org/m": "loaded"}) as b,
+            gateway([a, b]) as one,
+            gateway([b, a]) as other,
+        ):
+            seen = set()
+            for number in range(12):
+                first, second = turns(number)
+                node = (await one.chat(messages=first)).headers["x-cortex-node"]
+                assert (await other.chat(messages=second)).headers["x-cortex-node"] == node
+                seen.add(node)
+            assert seen == {"a", "b"}
+
+    asyncio.run(scenario())

@@ -37,9 +37,9 @@ class Router:
         self._leaving: Counter[tuple[str, str]] = Counter()
         self._calm_under, self._calm = live.config, self._circumstances()
 
-    def decide(self, model: str, avoid: Collection[str] = (), /, **learned: Any) -> Decision:
-        """What is to happen to a request for `model`. `learned`: further fields of `Circumstances`."""
-        return route(model, self._live.catalogue, self._fleet.snapshot, self.circumstances(**learned), avoid)
+    def decide(self, model: str, avoid: Collection[str] = (), /, **known: Any) -> Decision:
+        """What is to happen to a request for `model`. `known`: further fields of `Circumstances`."""
+        return route(model, self._live.catalogue, self._fleet.snapshot, self.circumstances(**known), avoid)
 
     def explain(self, model: str) -> dict[str, Any]:
         """The same in words and numbers, for `GET /plan`."""

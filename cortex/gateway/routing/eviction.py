@@ -21,6 +21,7 @@ class Circumstances:
     """What a decision depends on beside the fleet and the catalogue; all of it is this gateway's own.
 
     in_flight  our requests by (node, model)
+    prefix     how the request begins, if that is long
     wanted     models for which somebody waits here
     closed     replicas that take no new request, because another model has waited too long for their place
     failed_on  nodes that have failed to load this model just now, and are not asked again
@@ -31,6 +32,7 @@ class Circumstances:
     """
 
     in_flight: InFlight = field(default_factory=dict)
+    prefix: bytes = b""
     strategy: Strategy = "lru"
     wanted: Collection[str] = ()
     closed: Collection[tuple[str, str]] = ()

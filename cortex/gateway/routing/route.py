@@ -1,8 +1,9 @@
 """What happens to a request for a model (DESIGN section 6).
 
 1. An alias is resolved to a concrete id.
-2. Loaded and servable somewhere: the least busy replica serves, ties by name. One whose neuron has just failed a request
-   is the last choice; one that gives way to a model that has waited too long takes nothing new.
+2. Loaded and servable somewhere: the least busy replica serves, ties by prefix affinity (whoever was asked for the same
+   beginning has it in its cache), then by name. One whose neuron has just failed a request is the last choice; one that
+   gives way to a model that has waited too long takes nothing new.
 3. On its way somewhere: wait for it there.
 4. Otherwise it is placed on a feasible neuron; where only busy models have its room, it waits for its turn.
 5. Nothing feasible: 404 when no neuron could ever host it, 503 when one could that is down or full.
@@ -11,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from hashlib import blake2b
 from operator import attrgetter
 
 from cortex import errors
@@ -67,13 +69,24 @@ def _open(replicas: tuple[Replica, ...], now: Circumstances, avoid: Collection[s
 
 
 def _least_busy(replicas: tuple[Replica, ...], fleet: FleetSnapshot, now: Circumstances) -> Serve:
-    def busyness(replica: Replica) -> tuple[bool, int, str]:
+    def busyness(replica: Replica) -> tuple[bool, int]:
         node, ours = fleet.by_name[replica.node], now.in_flight.get((replica.node, replica.model_id), 0)
-        return node.suspect, ours + node.others.get(replica.model_id, 0), replica.node
+        return node.suspect, ours + node.others.get(replica.model_id, 0)
 
-    best = replicas[0] if len(replicas) == 1 else min(replicas, key=busyness)
+    if len(replicas) == 1:
+        best = replicas[0]
+    else:
+        known = [(busyness(each), each) for each in replicas]
+        least = min(busy for busy, _ in known)
+        tied = [each for busy, each in known if busy == least]
+        best = min(tied, key=lambda each: (_remoteness(each.node, now.prefix), each.node))
     assert best.address is not None  # noqa: S101  what makes it servable
     return Serve(best.node, best.address, best.model_id)
+
+
+def _remoteness(node: str, prefix: bytes) -> bytes:
+    """The least of all nodes for the one at which requests that begin so meet, with whichever gateway and without a table."""
+    return blake2b(node.encode(), key=blake2b(prefix).digest(), digest_size=8).digest() if prefix else b""
 
 
 def _cannot_serve_yet(present: Iterable[Replica], now: Circumstances, avoid: Collection[str]) -> Decision | None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cortex.config.catalogue import Catalogue
-from cortex.gateway.routing.decisions import Place, Reject, Serve, Wait
+from cortex.gateway.routing.decisions import Place, Queue, Reject, Serve, Wait
 from cortex.gateway.routing.eviction import Circumstances
 from cortex.gateway.routing.route import route
 from cortex.gateway.routing.snapshot import FleetSnapshot
@@ -52,6 +52,43 @@ def profile(**fields):
 def test_the_least_busy_servable_replica_serves(nodes, in_flight, avoid, expected):
     """Fewest running and queued requests, then name; down, unknown, loading and avoided replicas do not serve."""
     assert decide(*nodes, in_flight=in_flight, avoid=avoid) == Serve(expected, AT, "org/m")
+
+
+def test_of_the_equally_busy_the_same_one_serves_what_begins_the_same():
+    """Whatever order they were heard in; other beginnings go elsewhere, and a node that leaves moves only its own ones."""
+    nodes = [node(name, "loaded") for name in "abcd"]
+
+    def served_by(prefix: bytes, among=nodes, **in_flight):
+        now = Circumstances(prefix=prefix, in_flight={(name, "org/m"): 1 for name in in_flight})
+        decision = route("org/m", Catalogue(), FleetSnapshot.of(among), now)
+        assert isinstance(decision, Serve)
+        return decision.node
+
+    prefixes = [b"%d" % number for number in range(40)]
+    before = {prefix: served_by(prefix) for prefix in prefixes}
+    assert set(before.values()) == set("abcd")
+    assert {prefix: served_by(prefix, nodes[::-1]) for prefix in prefixes} == before
+    without = {prefix: served_by(prefix, nodes[1:]) for prefix in prefixes}
+    assert {prefix for prefix in prefixes if without[prefix] != before[prefix]} == {
+        prefix for prefix in prefixes if before[prefix] == "a"
+    }
+    assert served_by(prefixes[0], a=1, b=1, c=1) == "d"
+    assert served_by(b"") == "a"
+
+
+def test_a_node_under_suspicion_serves_where_nobody_else_does():
+    """It is busier than anybody, and still better than nothing."""
+    doubtful = node("a", "loaded", suspect=True)
+    assert decide(doubtful, node("b", "loaded", load=9)) == Serve("b", AT, "org/m")
+    assert decide(doubtful, node("b", "unloaded")) == Serve("a", AT, "org/m")
+
+
+def test_a_model_that_gives_way_takes_nothing_new():
+    """Also where it is another gateway's request that has waited too long: the neuron says so."""
+    giving = Replica("a", "org/m", "loaded", AT, yields=True)
+    closed = Node("a", ready=True, devices=(), harnesses=("llamacpp",), models={"org/m": giving})
+    assert decide(closed, node("b", "loaded", load=9)) == Serve("b", AT, "org/m")
+    assert isinstance(decide(closed), Queue)
 
 
 @pytest.mark.parametrize("status", ["fetching", "loading", "recovering", "reloading"])
