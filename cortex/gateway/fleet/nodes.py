@@ -80,6 +80,7 @@ def _replica(view: NeuronView, entry: ModelEntry, old: Replica | None) -> Replic
         ttl=entry.ttl,
         context=(entry.limit.context if entry.limit else None) or entry.context_length,
         capabilities=entry.capabilities,
+        processor_only=entry.processor_only is True,
         yields=bool(entry.yields),
     )
 

@@ -49,9 +49,9 @@ def gpus_wanted(profile: Profile | None) -> int:
     return 1 if profile.min_device_vram_mb else 0
 
 
-def memory_of(node: Node, profile: Profile | None) -> dict[int, int | None]:
+def memory_of(node: Node, profile: Profile | None, *, processor_only: bool = False) -> dict[int, int | None]:
     """Free memory by device, of those that the model may use."""
-    if not node.devices or (profile and profile.gpu_layers == 0):
+    if not node.devices or processor_only or (profile and profile.gpu_layers == 0):
         return {HOST: node.memory_free_mb}
     floor = (profile and profile.min_device_vram_mb) or 0
     return {each.index: each.free_mb for each in node.devices if each.total_mb is None or each.total_mb >= floor}

@@ -157,12 +157,18 @@ def _large_enough(search: Search, attempt: Attempt) -> Iterable[Node]:
     """The nodes that may have room for a model without a file there, the freest first; none is left out that has."""
     freest, profile = search.fleet.freest, search.profile
     least = search.need_on(None, attempt.counted).mb
-    if least is None or search.now.told or (profile and profile.gpu_layers == 0):
+    if least is None or search.now.told or (profile and profile.gpu_layers == 0) or _takes_host_memory(search):
         return freest
     if attempt.evicting or gpus_wanted(profile) > 1:
         return (node for node in freest if node.room_mb >= least) if search.fleet.most_room_mb >= least else ()
     with_room = takewhile(lambda node: node.free_mb >= least, freest)
     return chain(with_room, takewhile(lambda node: node.free_mb == UNKNOWN, reversed(freest)))
+
+
+def _takes_host_memory(search: Search) -> bool:
+    """A file that only a harness for the processor serves, by the word of one who has it: they all would say the same."""
+    known = next(iter(search.files.values()), None)
+    return known is not None and known.processor_only
 
 
 def _may_be_fetched(search: Search) -> bool:
@@ -190,11 +196,12 @@ def _candidate(search: Search, node: Node, attempt: Attempt) -> Candidate | None
         return None
     if node.name in search.now.too_much and (attempt.context or math.inf) >= search.now.too_much[node.name]:
         return None
+    processor_only = _takes_host_memory(search)
     wanted = search.need_on(node, attempt.counted)
     leaving = _tenants(search, node) if attempt.evicting else []
     found = fit(
-        memory_of(node, search.profile),
-        shares(search.profile) if node.devices else (1.0,),
+        memory_of(node, search.profile, processor_only=processor_only),
+        shares(search.profile) if node.devices and not processor_only else (1.0,),
         wanted.mb,
         leaving,
         strategy=search.now.strategy,

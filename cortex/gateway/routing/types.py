@@ -29,6 +29,7 @@ class Replica:
                  `kv_bytes_per_token`
     ttl          idle seconds before it is to leave
     context      tokens that a request may have there
+    processor_only  it takes host memory, whatever GPUs the host has
     yields       it takes nothing new: some gateway's requests have waited too long for its place
     """
 
@@ -48,6 +49,7 @@ class Replica:
     ttl: float | None = None
     context: int | None = None
     capabilities: tuple[str, ...] = ()
+    processor_only: bool = False
     yields: bool = False
 
     @property
