@@ -98,6 +98,23 @@ def test_a_legacy_llama_chats(old_llama_dir):
     asyncio.run(scenario())
 
 
+def test_a_chat_is_counted_as_it_would_be_read(legacy_dir):
+    """`input_tokens` is the usage of the same chat; there is no reading such a file's vocabulary alone, and that is said."""
+
+    async def scenario():
+        async with running_neuron(legacy_dir) as neuron:
+            await neuron.load({"model_id": "gpt2", "threads": 1, "chat_template": "chatml"})
+            ask = {"model": "gpt2", "messages": [{"role": "user", "content": QUESTION}]}
+            path = "/v1/chat/completions/input_tokens"
+            warm = (await neuron.http.post(path, json=ask)).json()["input_tokens"]
+            assert warm == (await neuron.chat("gpt2", QUESTION)).json()["usage"]["prompt_tokens"]
+            await neuron.http.post("/models/unload", json={"model_id": "gpt2"})
+            cold = await neuron.http.post(path, json=ask | {"load": {"chat_template": "chatml"}})
+            assert (cold.status_code, "only while it is loaded" in cold.text) == (503, True)
+
+    asyncio.run(scenario())
+
+
 def test_a_stream_says_what_the_whole_answer_says(old_llama_dir):
     """Same text, finish reason, usage and log probabilities, for seeded answers of all kinds."""
 

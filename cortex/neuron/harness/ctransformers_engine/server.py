@@ -51,6 +51,7 @@ async def _serve(engine: Engine, listening: threading.Event) -> None:
         ("POST", "/tokenize", api.tokenize),
         ("POST", "/detokenize", api.detokenize),
         ("POST", "/apply-template", api.apply_template),
+        ("POST", "/v1/chat/completions/input_tokens", api.input_tokens),
         ("POST", "/v1/chat/completions", api.chat),
         ("POST", "/v1/completions", api.completions),
     ):
@@ -110,6 +111,11 @@ class Api:
 
     async def apply_template(self, request: Request) -> HTTPResponse:
         return web.json({"prompt": await self._worker.call(self._engine.rendered, web.json_object(request))})
+
+    async def input_tokens(self, request: Request) -> HTTPResponse:
+        """What the same chat would be counted as."""
+        prompt = await self._worker.call(self._engine.chat_prompt, web.json_object(request))
+        return web.json({"input_tokens": len(prompt)})
 
     async def chat(self, request: Request) -> HTTPResponse | None:
         return await self._answer(request, chat=True)
