@@ -22,6 +22,8 @@ from helpers.scripted_gguf import write_scripted_model
 from helpers.smollm2_to_ggjt import write_ggjt_model
 from helpers.smollm2_to_spm import write_spm_model
 
+from cortex.gateway.proxy import dispatch
+
 # The same examples in every run, however slow the machine is.
 hypothesis.settings.register_profile(
     "cortex", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -46,6 +48,14 @@ def no_process_is_left() -> Iterator[None]:
     while (left := processes.children()) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not left, f"left behind: {[processes.command(pid) for pid in left]}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_connections() -> Iterator[None]:
+    """One process is a whole fleet and its clients here, and stands still for longer than a gateway does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, "QUICK_CONNECT_S", 5.0)
+        yield
 
 
 @pytest.fixture

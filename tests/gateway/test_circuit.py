@@ -138,7 +138,10 @@ def test_with_nowhere_else_to_go_the_answer_comes_at_once():
     async def scenario():
         async with FakeNeuron("a", {"org/m": "loaded"}) as a, gateway([a]) as client:
             a.chat, a.instead["/health"] = reset, reset
-            assert (await client.chat()).status_code == 502
+            assert (await client.chat()).status_code in (
+                502,
+                503,
+            )  # of its own failure, or of the probe's that it caused
             await eventually(lambda: cut_off(client))
             before, refused = len(a.sent), await client.chat()
             assert (refused.status_code, len(a.sent)) == (503, before)

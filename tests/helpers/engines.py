@@ -32,8 +32,10 @@ def engine_spec(model: Path, folder: Path, **more: Any) -> EngineSpec:
 
 
 @contextlib.asynccontextmanager
-async def running_engine(spec: EngineSpec, on_log: Callable[[str], None] | None = None) -> AsyncIterator[EngineProcess]:
-    engine = await EngineProcess.start(spec, deadline_s=DEADLINE_S, on_log=on_log)
+async def running_engine(
+    spec: EngineSpec, on_log: Callable[[str], None] | None = None, *, deadline_s: float = DEADLINE_S
+) -> AsyncIterator[EngineProcess]:
+    engine = await EngineProcess.start(spec, deadline_s=deadline_s, on_log=on_log)
     try:
         yield engine
     finally:

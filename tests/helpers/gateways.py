@@ -15,7 +15,7 @@ from cortex.config.catalogue import Catalogue
 from cortex.config.gateway import GatewayConfig
 from cortex.gateway import app
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 
 
 class Client(httpx.AsyncClient):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 
-async def until(fact: Callable[[], object], *, within_s: float = 10) -> None:
+async def until(fact: Callable[[], object], *, within_s: float = 30) -> None:
     """Return as soon as `fact()` is true; a fact that never comes is a failure that shows the last value."""
     deadline = asyncio.get_running_loop().time() + within_s
     while not (value := fact()):

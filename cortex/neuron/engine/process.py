@@ -37,7 +37,7 @@ __all__ = ["EngineExit", "EngineFailed", "EngineProcess"]
 
 MAX_SOCKET_PATH_BYTES = 107  # struct sockaddr_un, with its final zero
 HEALTH_PAUSE_S = 0.05
-LOG_END_S = 1.0  # after its end an engine's log is read for at most this long: a grandchild may hold the pipe
+LOG_END_S = 5.0  # after its end an engine's log is read for at most this long: a grandchild may hold the pipe
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / (1024 * 1024)
 
 

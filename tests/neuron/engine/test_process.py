@@ -15,7 +15,7 @@ from helpers.processes import children
 from helpers.waiting import until
 
 from cortex.net.pool import Pool
-from cortex.neuron.engine import process
+from cortex.neuron.engine import patience, process
 from cortex.neuron.engine.process import EngineFailed, EngineProcess
 from cortex.neuron.engine.spec import EngineSpec
 
@@ -36,7 +36,8 @@ def spec(scripted_model, tmp_path) -> EngineSpec:
 
 async def failure_of(spec: EngineSpec, deadline_s: float = DEADLINE_S) -> EngineFailed:
     with pytest.raises(EngineFailed) as failed:
-        await EngineProcess.start(spec, deadline_s=deadline_s)
+        async with running_engine(spec, deadline_s=deadline_s):
+            pass
     assert not children()
     return failed.value
 
@@ -178,9 +179,11 @@ def test_a_folder_without_room_for_a_socket(scripted_model, tmp_path):
     assert failed.kind == "start"
 
 
-def test_a_load_that_takes_too_long_is_ended(run, demo_model, tmp_path):
-    """At the deadline the engine is killed and reaped."""
-    failed = run(failure_of(engine_spec(demo_model, tmp_path), deadline_s=0.2))
+def test_a_load_that_takes_too_long_is_ended(run, spec, monkeypatch):
+    """At the deadline, when nothing comes into memory any more, the engine is killed and reaped."""
+    monkeypatch.setattr(patience, "STANDSTILL_S", 0.1)
+    monkeypatch.setattr(process, "engine_command", lambda: [sys.executable, "-c", "import time; time.sleep(600)"])
+    failed = run(failure_of(spec, deadline_s=0.2))
     assert (failed.kind, failed.reason) == ("timeout", "it was not ready within 0.2 s")
 
 
@@ -208,7 +211,7 @@ def test_stop_ends_a_generation(spec):
             exchange = await pool.open(engine.address, "POST", "/v1/chat/completions", headers=headers, body=body)
             assert b"tick" in await exchange.read() + await exchange.read()
             ended = await engine.stop(grace_s=DEADLINE_S)
-            await exchange.aclose()
+            exchange.close()
         assert ended.signal == signal.SIGTERM
 
     asyncio.run(scenario())
@@ -218,9 +221,9 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 
 
 def test_an_engine_that_ignores_the_request_is_killed(run, spec, monkeypatch):
-    """A process that never becomes ready and does not listen to SIGTERM is gone at the deadline all the same."""
+    """A process that says nonsense and does not listen to SIGTERM is gone all the same."""
     monkeypatch.setattr(process, "engine_command", lambda: [sys.executable, "-c", STUBBORN])
-    failed = run(failure_of(spec, deadline_s=0.5))
+    failed = run(failure_of(spec))
     assert (failed.kind, "nonsense" in failed.reason) == ("start", True)
 
 
