@@ -50,7 +50,7 @@ LIBRARIES = {
     "libpcre2-8": "BSD-3-Clause",
     "libpq": "PostgreSQL",
     "libquadmath": "LGPL-2.1-or-later",
-    "libsasl2": "BSD-4-Clause-UC",
+    "libsasl2": "BSD-Attribution-HPND-disclaimer",
     "libscipy_openblas64_": "BSD-3-Clause",
     "libselinux": "libselinux-1.0",
     "libsqlite3": "blessing",
