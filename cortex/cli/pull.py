@@ -26,7 +26,7 @@ def pull(args: argparse.Namespace) -> int:
         with progress() as advance:
             model = asyncio.run(_fetch(Hub.from_environment(to=folder), *wanted, advance))
     except CortexError as error:
-        raise Failure(error.message) from error
+        raise Failure(error.message, Exit.damaged if error.code == "download_corrupt" else Exit.failed) from error
     print(json.dumps(_told(model)) if args.json else model.path)
     return Exit.ok
 

@@ -63,7 +63,8 @@ async def _follow(gateway: Client, path: str, model: str, advance: Advance) -> N
         advance(f"{model}: {job['stage']}", job.get("bytes_done"), job.get("bytes_total"))
         error = job.get("error") or {}
         if job["stage"] == "failed" and error.get("code") != "sender_gone":
-            raise Failure(f"{model} was not pushed: {error.get('message', 'no reason given')}")
+            code = Exit.damaged if error.get("code") == "file_corrupt" else Exit.failed
+            raise Failure(f"{model} was not pushed: {error.get('message', 'no reason given')}", code)
         if job["stage"] in ("done", "failed"):
             return
         await asyncio.sleep(POLL_S)

@@ -73,6 +73,14 @@ def test_what_cannot_be_pulled_is_one_sentence(hub: FakeHub, tmp_path: Path, mod
     assert "Traceback" not in done.stderr
 
 
+def test_what_came_broken_has_an_exit_code_of_its_own(hub: FakeHub, tmp_path: Path) -> None:
+    """A script can tell a damaged file from one that is not there."""
+    hub.false_sha = True
+    done = pull(hub, tmp_path, REPO)
+    assert done.returncode == 4
+    assert "'repo-Q4_K_M.gguf' came broken" in done.stderr
+
+
 def test_without_a_connection_the_answer_comes_at_once(hub: FakeHub, tmp_path: Path) -> None:
     """HF_HUB_OFFLINE is honoured, and named as the reason."""
     done = pull(hub, tmp_path, REPO, HF_HUB_OFFLINE="1")

@@ -159,6 +159,44 @@ def test_a_request_brings_the_files_to_where_the_model_may_run(tmp_path, scripte
     asyncio.run(scenario(allow=True))
 
 
+def test_a_copy_that_fails_is_the_answer_to_whoever_waits_for_the_model(tmp_path, scripted_model):
+    """Something else is in the file's place: nobody waits for ever, and that is left alone."""
+    pinned = {"models": [{"id": SCRIPTED, "pinned_on": ["b"], **SETTINGS}]}
+
+    async def scenario():
+        async with (
+            neuron(give(tmp_path / "a", scripted_model)) as a,
+            neuron(tmp_path / "b") as b,
+            fleet(ref("a", a.url), ref("b", b.url), catalogue=pinned, sync={"allow": True}) as client,
+        ):
+            (tmp_path / "b/scripted.gguf").write_bytes(b"another")
+            said = await client.chat(SCRIPTED)
+            assert (said.status_code, said.json()["error"]["code"]) == (409, "file_conflict"), said.text
+            assert (tmp_path / "b/scripted.gguf").read_bytes() == b"another"
+
+    asyncio.run(scenario())
+
+
+def test_a_resident_model_is_brought_to_where_it_belongs(tmp_path, scripted_model):
+    """Nobody asks for it: it is copied, then loaded."""
+    resident = {"models": [{"id": SCRIPTED, "pinned_on": ["b"], **SETTINGS}], "resident": {"models": [SCRIPTED]}}
+
+    async def scenario():
+        async with (
+            neuron(give(tmp_path / "a", scripted_model)) as a,
+            neuron(tmp_path / "b") as b,
+            fleet(ref("a", a.url), ref("b", b.url), catalogue=resident, sync={"allow": True}),
+        ):
+
+            async def copied():
+                return await listed(b) == [SCRIPTED]
+
+            await eventually(copied)
+        assert sha256(tmp_path / "b/scripted.gguf") == sha256(scripted_model)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(
     ("of_a", "of_b", "asked", "status", "says"),
     [
