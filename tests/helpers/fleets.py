@@ -57,11 +57,13 @@ def decide(
     others: Iterable[dict[str, Any]] = (),
     *,
     avoid: Iterable[str] = (),
+    alias: str | None = None,
     **now: Any,
 ) -> Decision:
-    """What happens to a request for org/m. `profile`: its own, without the id; None: it has none."""
+    """What happens to a request for org/m, under an alias if there is one. `profile`: its own, without the id; None: it has none."""
     own = [] if profile is None else [{"id": M} | profile]
-    return route(M, catalogue(*own, *others), FleetSnapshot.of(nodes), Circumstances(**now), tuple(avoid))
+    known = catalogue(*own, *others, aliases={alias: M} if alias else {})
+    return route(alias or M, known, FleetSnapshot.of(nodes), Circumstances(**now), tuple(avoid))
 
 
 def told(decision: Decision) -> str:

@@ -1,4 +1,4 @@
-"""DESIGN section 6.4 as a table: every sentence of it has its rows."""
+"""DESIGN section 6 as a table: every sentence of it has its rows. What is done while nobody asks is in test_upkeep."""
 
 import pytest
 from helpers.fleets import decide, gpus, host, loaded, on_disk, told
@@ -8,18 +8,44 @@ NEEDS_500 = {"vram_mb": 500}
 LOW, HIGH = {"id": "low", "residency_priority": 10}, {"id": "high", "residency_priority": 500}
 
 
-def full(name="a", free=100, **models):
+def full(name="a", free=100, *, ready=True, draining=False, **models):
     """A host whose memory is taken by `models`, with org/m on its disk."""
-    return host(name, free, models=models | {M: on_disk()})
+    return host(name, free, ready=ready, draining=draining, models=models | {M: on_disk()})
 
 
 def two(free, **models):
     return gpus("a", *((mb, 1000) for mb in free), models={M: on_disk()} | models)
 
 
+def serving(name, others=0, **more):
+    """A host where org/m is loaded, with so many requests of other gateways."""
+    return host(name, 100, models={M: loaded(400, 1)}, others={M: others}, **more)
+
+
 # fmt: off
 ROWS = {
-    # ---- feasible neurons only
+    # ---- 1. an alias is resolved, and nothing else
+    "an alias means its target": ([serving("a")], None, {"alias": "small"}, "serve a"),
+    "an alias of a model that is loaded nowhere": ([host("a", 900)], NEEDS_500, {"alias": "small"}, "a"),
+    # ---- 2. loaded and servable somewhere
+    "the least busy": ([serving("a", 2), serving("b", 1)], None, {}, "serve b"),
+    "the least busy, ours counted": ([serving("a"), serving("b", 1)], None, {"in_flight": {("a", M): 2}}, "serve b"),
+    "ties by prefix affinity": ([serving("a"), serving("b")], None, {"prefix": b"two"}, "serve b"),
+    "ties by prefix affinity, another prefix": ([serving("a"), serving("b")], None, {"prefix": b"one"}, "serve a"),
+    "the less busy before the one with the prefix": ([serving("a"), serving("b", 1)], None, {"prefix": b"two"}, "serve a"),
+    "ties by name": ([serving("b"), serving("a")], None, {}, "serve a"),
+    "loaded before loading": ([host("a", 9, models={M: {"status": "loading"}}), serving("b", 9)], None, {}, "serve b"),
+    "a node that is down serves nobody": ([serving("a", ready=False), serving("b", 9)], None, {}, "serve b"),
+    "one whose neuron has just failed a request comes last": ([serving("a", suspect=True), serving("b", 9)], None, {}, "serve b"),
+    "and serves where nobody else does": ([serving("a", suspect=True)], None, {}, "serve a"),
+    "another replica before the first byte": ([serving("a"), serving("b", 9)], None, {"avoid": ["a"]}, "serve b"),
+    "what gives way takes nothing new": ([serving("a")], None, {"closed": [("a", M)]}, "queue a: "),
+    # ---- 3. loading or recovering somewhere
+    "loading: wait there": ([host("a", BIG, models={M: on_disk()}), host("b", 9, models={M: {"status": "loading"}})], NEEDS_500, {}, "wait b"),
+    "fetching: wait there": ([host("a", BIG, models={M: on_disk()}), host("b", 9, models={M: {"status": "fetching"}})], NEEDS_500, {}, "wait b"),
+    "recovering: wait there": ([host("a", BIG, models={M: on_disk()}), host("b", 9, models={M: {"status": "recovering"}})], NEEDS_500, {}, "wait b"),
+    "what leaves is not waited for": ([full("a", 900), host("b", 9, models={M: {"status": "draining"}})], NEEDS_500, {}, "a"),
+    # ---- 4. otherwise it is placed: on a feasible neuron only
     "pinned_on": ([host("a", 900), host("b", 900)], {"pinned_on": ["b"]}, {}, "b"),
     "pinned_on, that node is unknown": ([host("a", 900)], {"pinned_on": ["z"]}, {}, "404 model_not_found"),
     "pinned_on, that node is down": ([host("a", 9), host("b", 9, ready=False)], {"pinned_on": ["b"]}, {}, "503 service_unavailable"),
@@ -118,9 +144,20 @@ ROWS = {
     "no less than the profile allows": ([host("a", 300, models={M: on_disk(estimate_mb=500, estimate_context=8192, kv_bytes_per_token=64 * 1024)})], {"context": 8192, "min_context": 8000}, {}, "503 insufficient_vram"),
     "without a word about it the neuron chooses, and nobody leaves for more than 8192": ([host("a", 700, models={M: on_disk(estimate_mb=2500, estimate_context=32768, kv_bytes_per_token=96 * 1024), "x": loaded(9000, 1)})], {}, {}, "a"),
     "but for 8192": ([host("a", 100, models={M: on_disk(estimate_mb=2500, estimate_context=32768, kv_bytes_per_token=96 * 1024), "x": loaded(200, 1)})], {}, {}, "a -x"),
+    # ---- after a failure: the next candidate
+    "where it failed just now is not asked again": ([full("a", 900), full("b", 600)], NEEDS_500, {"failed_on": ["a"]}, "b"),
+    "not even for an eviction": ([full("a", 900), full("b", 1, x=loaded(600, 1))], NEEDS_500, {"failed_on": ["a"]}, "b -x"),
+    "it failed everywhere": ([full("a", 900)], NEEDS_500, {"failed_on": ["a"]}, "503 insufficient_vram"),
     # ---- after a failure for want of memory
     "everybody leaves": ([full(x=loaded(400, 1), y=loaded(400, 2))], NEEDS_500, {"emptied": ["a"]}, "a -x -y"),
     "everybody who may": ([full(x=loaded(400, 1), y=loaded(400, 2))], NEEDS_500, {"emptied": ["a"], "in_flight": {("a", "x"): 1}}, "a -y"),
+    "less than what was too much": ([host("a", 600, models={M: on_disk(estimate_mb=500, estimate_context=8192, kv_bytes_per_token=64 * 1024)})], {"context": 8192, "min_context": 2048}, {"too_much": {"a": 8192}}, "a at 4096"),
+    # ---- 5. nothing feasible at all, or only on neurons that are down or full
+    "nobody has it, and nothing says where it is": ([host("a", BIG), host("b", BIG)], None, {}, "404 model_not_found"),
+    "whoever has it is down": ([host("a", BIG), full("b", 900, ready=False)], None, {}, "503 service_unavailable"),
+    "whoever has it takes nothing new": ([host("a", BIG), full("b", 900, ready=False, draining=True)], None, {}, "503 service_unavailable"),
+    "all neurons are down": ([host("a", BIG, ready=False)], {}, {}, "503 service_unavailable"),
+    "larger than every neuron": ([full("a", 400)], NEEDS_500, {}, "503 insufficient_vram"),
 }
 # fmt: on
 
