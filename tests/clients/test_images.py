@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any, cast
 
 import anthropic
 import ollama
@@ -43,46 +44,46 @@ def test_a_picture_in_every_dialect(models_dir, tmp_path):
                 _fleet(models_dir, tmp_path) as fleet,
                 openai.AsyncOpenAI(base_url=f"{fleet.url}/v1", api_key="any", max_retries=0) as one,
                 anthropic.AsyncAnthropic(base_url=fleet.url, api_key="any", max_retries=0) as two,
+                ollama.AsyncClient(host=fleet.url) as three,
             ):
                 (entry,) = (await fleet.get("/v1/models"))["data"]
                 assert "vision" in entry["capabilities"]
-                plain = await one.chat.completions.create(
-                    model=SCRIPTED, max_tokens=32, messages=[{"role": "user", "content": "hi"}]
-                )
+                plain = (await fleet.chat(SCRIPTED, "hi")).json()["usage"]["prompt_tokens"]
                 for url in (PNG_URL, host.url("/image.png")):
-                    chat = await one.chat.completions.create(
-                        model=SCRIPTED, max_tokens=32, messages=[{"role": "user", "content": _parts(url)}]
-                    )
-                    assert chat.choices[0].message.content == HELLO
-                    assert chat.usage.prompt_tokens > plain.usage.prompt_tokens
-                    image = {"type": "input_image", "image_url": url, "detail": "auto"}
-                    content = [{"type": "input_text", "text": "hi"}, image]
-                    response = await one.responses.create(
-                        model=SCRIPTED, max_output_tokens=32, input=[{"role": "user", "content": content}]
-                    )
-                    assert response.output_text == HELLO
-                    assert response.usage.input_tokens == chat.usage.prompt_tokens
-                    source = (
-                        {"type": "base64", "media_type": "image/png", "data": BASE64}
-                        if url == PNG_URL
-                        else {"type": "url", "url": url}
-                    )
-                    blocks = [{"type": "text", "text": "hi"}, {"type": "image", "source": source}]
-                    message = await two.messages.create(
-                        model=SCRIPTED, max_tokens=32, messages=[{"role": "user", "content": blocks}]
-                    )
-                    assert message.content[0].text == HELLO
-                    counted = await two.messages.count_tokens(
-                        model=SCRIPTED, messages=[{"role": "user", "content": blocks}]
-                    )
-                    assert counted.input_tokens == message.usage.input_tokens + (
-                        message.usage.cache_read_input_tokens or 0
-                    )
-                async with ollama.AsyncClient(host=fleet.url) as three:
-                    said = await three.chat(SCRIPTED, [{"role": "user", "content": "hi", "images": [BASE64]}])
-                    assert said.message.content == HELLO
+                    tokens = await _openai_reads(one, url)
+                    assert tokens > plain
+                    assert await _anthropic_reads(two, url) == tokens
+                said = await three.chat(SCRIPTED, [{"role": "user", "content": "hi", "images": [BASE64]}])
+                assert said.message.content == HELLO
 
     asyncio.run(scenario())
+
+
+async def _openai_reads(client, url):
+    """The tokens of text and picture, in both of OpenAI's APIs."""
+    chat = await client.chat.completions.create(
+        model=SCRIPTED, max_tokens=32, messages=[{"role": "user", "content": _parts(url)}]
+    )
+    assert chat.choices[0].message.content == HELLO
+    content = [{"type": "input_text", "text": "hi"}, {"type": "input_image", "image_url": url, "detail": "auto"}]
+    response = await client.responses.create(
+        model=SCRIPTED, max_output_tokens=32, input=[{"role": "user", "content": content}]
+    )
+    assert response.output_text == HELLO
+    assert response.usage.input_tokens == chat.usage.prompt_tokens
+    return chat.usage.prompt_tokens
+
+
+async def _anthropic_reads(client, url):
+    """The same, answered and only counted."""
+    data = {"type": "base64", "media_type": "image/png", "data": BASE64}
+    image = {"type": "image", "source": data if url == PNG_URL else {"type": "url", "url": url}}
+    messages = [{"role": "user", "content": [{"type": "text", "text": "hi"}, image]}]
+    message = await client.messages.create(model=SCRIPTED, max_tokens=32, messages=messages)
+    assert message.content[0].text == HELLO
+    counted = await client.messages.count_tokens(model=SCRIPTED, messages=messages)
+    assert counted.input_tokens == message.usage.input_tokens + message.usage.cache_read_input_tokens
+    return counted.input_tokens
 
 
 def test_what_is_no_picture_is_the_callers_mistake(models_dir, tmp_path):
@@ -96,7 +97,7 @@ def test_what_is_no_picture_is_the_callers_mistake(models_dir, tmp_path):
             for url in ("data:image/png;base64,AAAA", "data:image/png;base64,###", "data:,", "file:///etc/passwd"):
                 with pytest.raises(openai.BadRequestError):
                     await client.chat.completions.create(
-                        model=SCRIPTED, max_tokens=8, messages=[{"role": "user", "content": _parts(url)}]
+                        model=SCRIPTED, max_tokens=8, messages=cast("Any", [{"role": "user", "content": _parts(url)}])
                     )
             assert (await fleet.chat(SCRIPTED, "hi")).json()["choices"][0]["message"]["content"] == HELLO
 

@@ -10,6 +10,8 @@ from helpers.fake_neuron import FakeNeuron, hold_at
 from helpers.gateways import gateway
 from helpers.roles import running_role
 
+from cortex.config.catalogue import Catalogue
+
 MODELS = {"org/m": "loaded"}
 ASK = {"model": "org/m", "input": "hi"}
 KEYS = {
@@ -137,6 +139,23 @@ def test_while_it_is_off_the_setting_is_named(what):
                 assert "[responses] store = true" in response.json()["error"]["message"]
             assert beast.sent == []
             assert (await client.post("/v1/responses", json=ASK)).json()["store"] is False
+
+    asyncio.run(scenario())
+
+
+def test_it_is_turned_on_and_off_while_the_gateway_runs(tmp_path):
+    """A new configuration holds from the next request on; what was kept is there again when it is on again."""
+
+    async def scenario():
+        settings = stored(tmp_path)
+        async with FakeNeuron("beast", MODELS) as beast, gateway([beast], responses=settings) as client:
+            first = (await client.post("/v1/responses", json=ASK)).json()["id"]
+            for on, status in ((False, 400), (True, 200)):
+                live = client.handle.reconfiguration._live
+                section = live.config.responses.model_copy(update={"store": on})
+                config = live.config.model_copy(update={"responses": section})
+                await client.handle.reconfiguration.apply(config, Catalogue())
+                assert (await client.get(f"/v1/responses/{first}")).status_code == status
 
     asyncio.run(scenario())
 

@@ -1,6 +1,7 @@
 """A model of another kind than what it was asked for."""
 
 import asyncio
+from typing import Any
 
 import httpx
 import pytest
@@ -9,7 +10,7 @@ from helpers.gateways import gateway
 
 WRONG = b'{"error": {"message": "model \'org/m\' serves something else", "code": "wrong_modality", "type": "invalid_request_error"}}'
 CHAT = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}
-ASKS = {
+ASKS: dict[str, tuple[dict[str, Any], str]] = {
     "/v1/embeddings": ({"input": "x"}, "org/e"),
     "/v1/rerank": ({"query": "x", "documents": ["y"]}, "org/r"),
     "/v1/completions": ({"prompt": "x"}, "org/c"),
