@@ -4,7 +4,7 @@ import asyncio
 import re
 
 import pytest
-from helpers.described_fleet import EMBED, RANK, described_fleet, scripted_folder
+from helpers.described_fleet import EMBED, LEGACY, RANK, described_fleet, scripted_folder
 from helpers.live import SCRIPTED
 from sanic import Sanic
 
@@ -42,6 +42,12 @@ INFERENCE = [
         for texts in ("x", ["a", "b"], [1, 2])
         for form in ("float", "base64")
     ),
+    *(("POST", "/v1/chat/completions", None, CHAT | {"model": LEGACY} | more) for more in ({}, STREAM)),
+    *(
+        ("POST", "/v1/completions", None, {"model": LEGACY, "prompt": "x", "max_tokens": 2} | more)
+        for more in ({}, STREAM)
+    ),
+    ("POST", "/v1/chat/completions/input_tokens", None, CHAT | {"model": LEGACY}),
     ("POST", "/v1/rerank", None, {"model": RANK, "query": "x", "documents": ["a", "b"]}),
     ("POST", "/v1/chat/completions/input_tokens", None, CHAT),
     ("POST", "/apply-template", None, CHAT),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.described import Api
+from helpers.legacy_ggml import write_legacy_models
 from helpers.live import SCRIPTED, SCRIPTED_MODEL, Live, live, running_neuron
 
 from cortex.config.catalogue import Catalogue
@@ -16,13 +17,14 @@ from cortex.config.gateway import GatewayConfig
 from cortex.config.loader import validate
 from cortex.gateway import app as gateway_app
 
-EMBED, RANK, ALIAS = "embed", "rank", "claude-local"
+EMBED, RANK, LEGACY, ALIAS = "embed", "rank", "gpt2", "claude-local"
 TOKENS = 8  # the most of any answer: whatever a request says
 SMALL: dict[str, Any] = {"threads": 1, "max_output_tokens": TOKENS}
 LOADED: list[dict[str, Any]] = [
     SCRIPTED_MODEL | SMALL,
     {"model_id": EMBED, "context": 2048, "mode": "embedding", **SMALL},
     {"model_id": RANK, "context": 2048, "mode": "rerank", **SMALL},
+    {"model_id": LEGACY, "chat_template": "chatml", **SMALL},
 ]
 CATALOGUE: dict[str, Any] = {
     "models": [{"id": each["model_id"], **{key: each[key] for key in each if key != "model_id"}} for each in LOADED],
@@ -40,8 +42,9 @@ class Role:
 
 
 def scripted_folder(scripted_model: Path, folder: Path) -> Path:
-    """A `models_dir` whose three models are one file."""
+    """A `models_dir` whose three GGUF models are one file, with models of before GGUF beside them."""
     folder.mkdir(exist_ok=True)
+    write_legacy_models(folder)
     for name in (SCRIPTED, EMBED, RANK):
         (folder / f"{name}.gguf").symlink_to(scripted_model)
     return folder

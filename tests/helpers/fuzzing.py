@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 from helpers.described import Described
-from helpers.described_fleet import ALIAS, EMBED, RANK, Role
+from helpers.described_fleet import ALIAS, EMBED, LEGACY, RANK, Role
 from helpers.live import SCRIPTED
 from helpers.schema_values import Values
 
@@ -19,8 +19,8 @@ HUNG_S = 20.0
 FAULTS = frozenset({500, 502, 504})  # nothing stands behind that fails here, but neurons that joined by chance
 # Fields whose values are mostly real, so that requests come further than "no such model".
 KNOWN: dict[str, list[Any]] = {
-    "model": [SCRIPTED, SCRIPTED, ALIAS, EMBED, RANK],
-    "model_id": [SCRIPTED, EMBED, RANK],
+    "model": [SCRIPTED, SCRIPTED, ALIAS, EMBED, RANK, LEGACY],
+    "model_id": [SCRIPTED, EMBED, RANK, LEGACY],
     "node": ["local"],
     "harness": ["auto", "candle", "llamacpp", "ctransformers"],
     "source": [None],
