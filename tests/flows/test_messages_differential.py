@@ -141,7 +141,9 @@ async def said(client, request):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("settings", "count"), [(SCRIPTED_MODEL, cases(100, 200)), (DEMO_MODEL, cases(6, 20))], ids=[SCRIPTED, DEMO])
+@pytest.mark.parametrize(
+    ("settings", "count"), [(SCRIPTED_MODEL, cases(100, 200)), (DEMO_MODEL, cases(6, 20))], ids=[SCRIPTED, DEMO]
+)
 def test_the_same_messages_say_the_same(models_dir, socket_dir, settings, count):
     """Generated requests with systems, histories, tools, unicode and stops: no difference but those above."""
 
