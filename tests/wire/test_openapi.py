@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anthropic.types import Message as AnthropicMessage
 from helpers.described import Api
 from helpers.schema_values import ODD, Values
+from openai.types.chat import ChatCompletion
+from openai.types.responses import Response as OpenAiResponse
 
 from cortex.errors import CortexError
 from cortex.gateway.api.openapi import description as of_gateway
 from cortex.neuron.api.openapi import description as of_neuron
 from cortex.neuron.harness import requests as rules
 from cortex.wire import anthropic, ollama, responses
+from cortex.wire.sse import data_of
 
 GATEWAY = Api(of_gateway())
 RECORDED = Path(__file__).parent / "recorded"
@@ -81,15 +85,40 @@ def test_the_rules_of_a_chat_are_those_of_the_document(field):
             assert bool(rule(value)) == bool(GATEWAY.misfit(schema, value)), (value, rule(value))
 
 
+ASK = {"model": "m", "max_tokens": 5, "messages": [SAYS], "input": "hi"}
+OLLAMA = ollama.read_chat({"model": "m", "messages": [SAYS]})
+
+
 @pytest.mark.parametrize("path", sorted(RECORDED.glob("*.json")), ids=lambda path: path.stem)
 def test_recorded_answers_fit(path):
-    """What a real engine said, and what every dialect makes of it, is as the document tells."""
+    """What a real engine said, and what every dialect makes of it, is as the document tells; also as the vendors' SDKs have read it."""
     answer = json.loads(path.read_bytes())
-    ask = {"model": "m", "max_tokens": 5, "messages": [SAYS], "input": "hi"}
-    chat = ollama.read_chat({"model": "m", "messages": [SAYS]})
+    message, response = anthropic.from_chat(answer, request=ASK), responses.from_chat(answer, request=ASK)
     for name, told in (
-        ("Message", anthropic.from_chat(answer, request=ask)),
-        ("Response", responses.from_chat(answer, request=ask)),
-        ("OllamaChat", ollama.from_completion(answer, chat, ollama.Clock())),
+        ("Message", message),
+        ("Message", AnthropicMessage.model_validate(message).model_dump(mode="json", exclude_unset=True)),
+        ("Response", response),
+        ("Response", OpenAiResponse.model_validate(response).model_dump(mode="json", exclude_unset=True)),
+        ("ChatCompletion", answer),
+        ("ChatCompletion", ChatCompletion.model_validate(answer).model_dump(mode="json", exclude_unset=True)),
+        ("OllamaChat", ollama.from_completion(answer, OLLAMA, ollama.Clock())),
     ):
-        assert GATEWAY.misfit(GATEWAY.schemas[name], told) is None
+        assert GATEWAY.misfit(GATEWAY.schemas[name], told) is None, name
+
+
+@pytest.mark.parametrize("path", sorted(RECORDED.glob("*.sse")), ids=lambda path: path.stem)
+def test_recorded_streams_fit(path):
+    """Every event and line that the dialects make of a real engine's stream is as the document tells."""
+    said = path.read_bytes()
+    message = anthropic.StreamTranslator(ASK, input_tokens=1)
+    response = responses.StreamTranslator(ASK)
+    lines = ollama.StreamTranslator(OLLAMA)
+    for name, events in (
+        ("MessageEvent", data_of(message.start() + message.push(said) + message.end())),
+        ("ResponseEvent", data_of(response.start() + response.push(said) + response.end())),
+        ("OllamaChatLine", (lines.push(said) + lines.end()).splitlines()),
+    ):
+        told = [json.loads(event) for event in events]
+        assert told
+        for event in told:
+            assert GATEWAY.misfit(GATEWAY.schemas[name], event) is None, (name, event)
