@@ -21,7 +21,7 @@ import orjson
 from cortex import errors
 from cortex.config.responses import ResponsesSection
 from cortex.config.state_dir import state_directory
-from cortex.gateway.store import StoreError
+from cortex.gateway.store import Execute, StoreError
 from cortex.wire.responses import Kept
 
 if TYPE_CHECKING:
@@ -37,11 +37,6 @@ _SCHEMA = (
         response BLOB NOT NULL, input BLOB NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS cortex_responses_by_age ON cortex_responses (created, bytes)",
 )
-_TOO_MUCH = """DELETE FROM cortex_responses WHERE rowid IN (
-    SELECT rowid FROM (
-        SELECT rowid, row_number() OVER newest AS place, sum(bytes) OVER newest AS total FROM cortex_responses
-        WINDOW newest AS (ORDER BY created DESC, rowid DESC))
-    WHERE place > ? OR total > ?)"""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -65,7 +60,7 @@ class ResponseStore:
         """The store for the time of a block. Where it is on it is tried at once, and what is too old goes."""
         try:
             if self.on:
-                await self._quietly(self._evict)
+                await self._quietly(self._tidy)
             yield self
         finally:
             self._thread.submit(self._close)
@@ -139,13 +134,21 @@ class ResponseStore:
                 "INSERT OR REPLACE INTO cortex_responses (id, owner, created, bytes, response, input) VALUES (?, ?, ?, ?, ?, ?)",
                 (kept.response["id"], owner, self._clock(), size, response, given),
             )
-        self._evict()
+            self._evict(sql)
 
-    def _evict(self) -> None:
-        settings = self._settings()
+    def _tidy(self) -> None:
         with self._opened().transaction() as sql:
-            sql("DELETE FROM cortex_responses WHERE created < ?", (self._oldest,))
-            sql(_TOO_MUCH, (settings.max_entries, settings.max_mb * MIB))
+            self._evict(sql)
+
+    def _evict(self, sql: Execute) -> None:
+        """What is too old, then the oldest until the rest is not too much."""
+        settings = self._settings()
+        sql("DELETE FROM cortex_responses WHERE created < ?", (self._oldest,))
+        ((count, size),) = sql("SELECT count(*), coalesce(sum(bytes), 0) FROM cortex_responses")
+        while count > settings.max_entries or size > settings.max_mb * MIB:
+            ((oldest, its_size),) = sql("SELECT rowid, bytes FROM cortex_responses ORDER BY created, rowid LIMIT 1")
+            sql("DELETE FROM cortex_responses WHERE rowid = ?", (oldest,))
+            count, size = count - 1, size - its_size
 
     @property
     def _oldest(self) -> float:
