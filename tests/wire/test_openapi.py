@@ -66,7 +66,7 @@ ELSEWHERE = ("not stored", "no tool can be called", "one of the request's", "nes
 
 @pytest.mark.parametrize(("name", "field"), FIELDS)
 def test_a_field_is_what_the_document_says(name, field):
-    """Whatever value a field of a request has: it is read where the document allows it, and else refused or without effect."""
+    """No value that the document allows in a field is refused for its form, however odd; what is refused does not fit."""
     read, body = READERS[name]
     schema = GATEWAY.schemas[name]["properties"][field]
     for value in _candidates(schema, f"{name}.{field}"):
