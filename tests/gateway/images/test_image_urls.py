@@ -145,6 +145,7 @@ def test_a_redirect_is_checked_like_a_url():
             for target, says in (
                 (other.url("/image.png", "localhost"), "public address"),
                 ("file:///etc/passwd", "no http or https"),
+                ("data:image/png;base64,AA==", "could not be fetched"),
             ):
                 assert says in await refused(named, host.url(f"/to?{target}"))
             assert len(other.asked) == asked
