@@ -68,7 +68,14 @@ def _harness(name: str) -> Serve:
 
 
 def _become(channel: int, command: tuple[str, ...]) -> int:
-    """Go on as another program: it keeps our process id, our limits and our parent's hold on us. `channel` ends by that."""
+    """Go on as another program: it keeps our process id, our limits and our parent's hold on us.
+
+    `channel` ends by that, and so must whatever else leads there: uvloop leaves a child the originals of its pipes.
+    """
+    for number in [int(file.name) for file in Path("/proc/self/fd").iterdir()]:
+        if number > 2 and number != channel:
+            with contextlib.suppress(OSError):  # the listing's own
+                os.close(number)
     try:
         os.execv(command[0], command)  # noqa: S606  the operator's own program, and no shell
     except OSError as error:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from pathlib import Path
 
 import pytest
+import uvloop
 from helpers.fake_llama_server import FakeLlamaServer
 from helpers.fake_nvml import NO_PERMISSION, RTX_3060, RTX_4090, driver, fails, uuid
 from helpers.live import SCRIPTED_MODEL, running_neuron
@@ -56,7 +56,8 @@ def model(name, **settings):
 
 
 @pytest.mark.usefixtures("two_cards")
-def test_one_model_on_one_card(server, models):
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_one_model_on_one_card(run, server, models, monkeypatch):
     """The one with the most free memory, by its UUID; nothing is split, and no secret is inherited."""
 
     async def scenario():
@@ -66,11 +67,8 @@ def test_one_model_on_one_card(server, models):
             (entry,) = await neuron.get("/models")
             assert (entry["harness"], entry["devices"]) == ("llamacpp", [1])
 
-    os.environ["HF_TOKEN"] = "hf_secret"
-    try:
-        asyncio.run(scenario())
-    finally:
-        del os.environ["HF_TOKEN"]
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    run(scenario())
     (start,) = server.starts
     assert start["env"]["CUDA_VISIBLE_DEVICES"] == uuid(2)
     assert "HF_TOKEN" not in start["env"]
