@@ -46,7 +46,12 @@ class Breakers:
         self._suspects: set[str] = set()
 
     def failed(self, node: str, address: Address) -> None:
-        """A request to `address` got no answer: no connection, a lost one, no HTTP, or silence."""
+        """A request to `address` got no answer: no connection, a lost one, no HTTP, or silence.
+
+        Of many that fail together one is counted: what the look at the neuron finds holds for all of them.
+        """
+        if node in self._suspects:
+            return
         breaker = self._breakers.get(node, CLOSED).failed(self._clock())
         if breaker.circuit is Circuit.closed:
             self._suspect(node, address)
