@@ -13,4 +13,5 @@ listing.py    its entries, made anew where something has changed
 plan.py       what would happen to a request, and why
 status.py     health, version, the fleet in full, jobs
 admin.py      loads and unloads by hand
+openapi.py    every route, described
 """
