@@ -48,18 +48,29 @@ def test_a_process_that_does_not_start_is_told_with_its_last_words(tmp_path):
 
 def test_the_ratio_is_the_median_of_the_rounds_ratios():
     """One disturbed round changes nothing."""
-    rounds = [(100.0, 25.0), (100.0, 20.0), (10.0, 20.0)]
+    rounds = [(100.0, 50.0, 25.0), (100.0, 40.0, 20.0), (10.0, 10.0, 20.0)]
     measured = [
-        {rate: {"nginx": Figure(nginx, 10.0), "cortex": Figure(cortex, 40.0)} for rate in relay.RATES}
-        for nginx, cortex in rounds
+        {
+            rate: {
+                "nginx": Figure(nginx, 10.0),
+                "nginx_plain": Figure(plain, 20.0),
+                "cortex": Figure(cortex, 40.0),
+            }
+            for rate in relay.RATES
+        }
+        for nginx, plain, cortex in rounds
     ]
-    assert relay.summary(measured)["rps"] == {
+    result = relay.summary(measured)
+    assert result["rps"] == {
         "nginx": 100.0,
+        "nginx_plain": 40.0,
         "cortex": 20.0,
         "ratio": 0.25,
-        "nginx_cpu_us": 10.0,
-        "cortex_cpu_us": 40.0,
+        "ratio_plain": 0.5,
+        "cpu_us_per_request": {"nginx": 10.0, "nginx_plain": 20.0, "cortex": 40.0},
     }
+    assert result["sse_events_per_s"]["cpu_us_per_event"] == result["rps"]["cpu_us_per_request"]
+    assert "0.25         0.50" in relay.table(result)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ cycles.py       a neuron's memory, files and children over many loads and unload
 binary.py       the compiled file beside its sources: start, memory, size
 fleet.py        a gateway in front of a thousand hosts: decisions, listings, polling
 mock_fleet.py   these hosts, in one process
-proxies.py      the gateway and nginx as pinned processes before the same upstream
+proxies.py      the gateway and two nginx as pinned processes before the same upstream
 mock_neuron.py  that upstream: a neuron's control plane, and chat answers as fast as one core makes them
 load.py         clients: wrk, and our own
 client.py       our own client: raw HTTP/1.1 over uvloop, counting answers or events

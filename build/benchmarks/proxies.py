@@ -1,4 +1,4 @@
-"""The two proxies that are compared: the gateway as it is started by its users, and nginx with one worker."""
+"""The proxies that are compared: the gateway as it is started by its users, and nginx with one worker, tuned and plain."""
 
 from __future__ import annotations
 
@@ -64,27 +64,47 @@ def find_nginx() -> str:
 
 @contextlib.contextmanager
 def nginx(upstream: int, folder: Path, core: int) -> Iterator[Proxy]:
-    """nginx, one worker, upstream connections kept alive, and a line per request in a file as Debian has it: so has the gateway."""
-    port = free_port()
-    config = folder / "nginx.conf"
-    config.write_text(_nginx_config(upstream, port, folder))
-    command = [find_nginx(), "-e", f"{folder}/nginx-error.log", "-c", str(config)]
-    with processes.running(command, port=port, log=folder / "nginx.log", cores={core}) as pid:
-        yield Proxy("nginx", pid, port)
-
-
-def _nginx_config(upstream: int, port: int, folder: Path) -> str:
-    temporary = " ".join(f"{name}_temp_path {folder}/{name};" for name in _TEMPORARY)
-    return f"""\
-daemon off; worker_processes 1; pid {folder}/nginx.pid;
-events {{ worker_connections 512; }}
-http {{
-  access_log {folder}/nginx-access.log; {temporary}
-  keepalive_requests 1000000;
+    """Nginx as somebody tunes it who looks at its documentation: HTTP/1.1 to the upstream, on connections that are kept."""
+    location = f"""
   upstream neuron {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 1000000; }}
   server {{
-    listen 127.0.0.1:{port};
+    listen 127.0.0.1:%d;
     location / {{ proxy_pass http://neuron; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }}
-  }}
+  }}"""
+    with _nginx("nginx", location, folder, core) as proxy:
+        yield proxy
+
+
+@contextlib.contextmanager
+def nginx_plain(upstream: int, folder: Path, core: int) -> Iterator[Proxy]:
+    """Nginx with `proxy_pass` and nothing else: HTTP/1.0 to the upstream, on a new connection for each request.
+
+    Only its buffering is off here, too: a stream that is collected is none.
+    """
+    location = f"""
+  server {{
+    listen 127.0.0.1:%d;
+    location / {{ proxy_pass http://127.0.0.1:{upstream}; proxy_buffering off; }}
+  }}"""
+    with _nginx("nginx_plain", location, folder, core) as proxy:
+        yield proxy
+
+
+@contextlib.contextmanager
+def _nginx(name: str, servers: str, folder: Path, core: int) -> Iterator[Proxy]:
+    """One worker, and a line per request in a file as Debian has it: so has the gateway."""
+    port, own = free_port(), folder / name
+    own.mkdir()
+    config = own / "nginx.conf"
+    temporary = " ".join(f"{kind}_temp_path {own}/{kind};" for kind in _TEMPORARY)
+    config.write_text(f"""\
+daemon off; worker_processes 1; pid {own}/nginx.pid;
+events {{ worker_connections 512; }}
+http {{
+  access_log {own}/access.log; {temporary}
+  keepalive_requests 1000000;{servers % port}
 }}
-"""
+""")
+    command = [find_nginx(), "-e", f"{own}/error.log", "-c", str(config)]
+    with processes.running(command, port=port, log=folder / f"{name}.log", cores={core}) as pid:
+        yield Proxy(name, pid, port)

@@ -24,14 +24,25 @@ from benchmarks.options import at_least_one
 from benchmarks.proxies import Proxy
 
 DESCRIPTION = """\
-Requests/s at 32 connections and SSE events/s at 16 streams through `cortex --role gateway`, as a ratio to nginx
-(one worker, upstream connections kept alive) before the same mock neuron; one core for the proxy, rounds alternating.
-The proxy's CPU time for one answer or event is told as well: it says the most where the machine is busy.
-Wanted in a quiet run: above 0.2 for requests and above 0.7 for events.
+Requests/s at 32 connections and SSE events/s at 16 streams through `cortex --role gateway`, as a ratio to nginx before
+the same mock neuron; one worker and one core for each proxy, rounds alternating. There are two nginx:
+
+nginx        tuned: HTTP/1.1 to the upstream, on connections that are kept alive (`upstream … keepalive`)
+nginx_plain  what `proxy_pass` does by itself: HTTP/1.0, a new connection to the upstream for each request
+
+Wanted in a quiet run: above 0.2 of nginx for requests and above 0.7 for events. The proxy's CPU time for one answer or
+event is told as well (cpu_us_per_request, cpu_us_per_event): where the machine is busy it says the most.
+
+--json prints {"rps": {…}, "sse_events_per_s": {…}}, each with
+  nginx, nginx_plain, cortex   medians, a second
+  ratio, ratio_plain           cortex to nginx and to nginx_plain: medians of the rounds' ratios
+  cpu_us_per_request, or …_per_event   {proxy: microseconds}
 
 Needs nginx (apt-get install nginx-light) and two cores; uses wrk for the requests when it is there (apt-get install wrk).
 """
 RATES = {"rps": "requests/s, 32 connections", "sse_events_per_s": "SSE events/s, 16 streams"}
+CPU_US = {"rps": "cpu_us_per_request", "sse_events_per_s": "cpu_us_per_event"}
+RATIOS = {"nginx": "ratio", "nginx_plain": "ratio_plain"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +99,8 @@ def measure(seconds: int, rounds: int) -> list[Round]:
     with contextlib.ExitStack() as held:
         folder = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="cortex-bench-")))
         upstream = held.enter_context(proxies.mock_neuron(folder, cores.upstream))
-        compared = [
-            held.enter_context(start(upstream, folder, cores.proxy)) for start in (proxies.nginx, proxies.gateway)
-        ]
+        starts = (proxies.nginx, proxies.nginx_plain, proxies.gateway)
+        compared = [held.enter_context(start(upstream, folder, cores.proxy)) for start in starts]
         return [_round(number, compared, seconds, folder, cores) for number in range(1, rounds + 1)]
 
 
@@ -111,25 +121,29 @@ def _figure(proxy: Proxy, put_load_on: Callable[[int], float], seconds: int) -> 
     return Figure(per_s, (processes.cpu_seconds(proxy.pid) - before) / (per_s * seconds) * 1e6)
 
 
-def summary(rounds: list[Round]) -> dict[str, dict[str, float]]:
-    """Medians for each rate, and the median of the rounds' ratios: a round's two figures were taken one after the other."""
-    return {rate: _summary([each[rate] for each in rounds]) for rate in RATES}
+def summary(rounds: list[Round]) -> dict[str, Any]:
+    """Medians for each rate, and the medians of the rounds' ratios: a round's figures were taken one after the other."""
+    return {rate: _summary(CPU_US[rate], [each[rate] for each in rounds]) for rate in RATES}
 
 
-def _summary(rounds: list[dict[str, Figure]]) -> dict[str, float]:
-    medians = {proxy: round(statistics.median(each[proxy].per_s for each in rounds), 1) for proxy in rounds[0]}
-    cpu_us = {
-        f"{proxy}_cpu_us": round(statistics.median(each[proxy].cpu_us for each in rounds), 1) for proxy in rounds[0]
+def _summary(cpu_us: str, rounds: list[dict[str, Figure]]) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        proxy: round(statistics.median(each[proxy].per_s for each in rounds), 1) for proxy in rounds[0]
     }
-    ratio = statistics.median(each["cortex"].per_s / each["nginx"].per_s for each in rounds)
-    return {**medians, "ratio": round(ratio, 3), **cpu_us}
+    for nginx, ratio in RATIOS.items():
+        told[ratio] = round(statistics.median(each["cortex"].per_s / each[nginx].per_s for each in rounds), 3)
+    told[cpu_us] = {proxy: round(statistics.median(each[proxy].cpu_us for each in rounds), 1) for proxy in rounds[0]}
+    return told
 
 
-def table(result: dict[str, dict[str, float]]) -> str:
-    """One line for each rate: both medians, their ratio, and the proxy's own CPU time for one answer or event."""
-    lines = [f"{'':<28}{'nginx':>10}{'cortex':>10}{'ratio':>8}{'CPU each, in us':>22}"]
+def table(result: dict[str, Any]) -> str:
+    """For each rate a line of medians and ratios, and one of the proxies' own CPU time for one answer or event."""
+    lines = [f"{'':<28}{'nginx':>10}{'nginx_plain':>13}{'cortex':>10}{'ratio':>8}{'ratio_plain':>13}"]
     for rate, title in RATES.items():
-        row = result[rate]
-        cpu = f"{row['nginx_cpu_us']:.1f} : {row['cortex_cpu_us']:.1f}"
-        lines.append(f"{title:<28}{row['nginx']:>10.0f}{row['cortex']:>10.0f}{row['ratio']:>8.2f}{cpu:>22}")
+        row, cpu = result[rate], result[rate][CPU_US[rate]]
+        lines.append(
+            f"{title:<28}{row['nginx']:>10.0f}{row['nginx_plain']:>13.0f}{row['cortex']:>10.0f}"
+            f"{row['ratio']:>8.2f}{row['ratio_plain']:>13.2f}"
+        )
+        lines.append(f"{CPU_US[rate]:<28}{cpu['nginx']:>10.1f}{cpu['nginx_plain']:>13.1f}{cpu['cortex']:>10.1f}")
     return "\n".join(lines)

@@ -56,7 +56,7 @@ class Router:
         return file.model_id if file else model_id
 
     def circumstances(self, **learned: Any) -> Circumstances:
-        if learned or self._waiting or self._leaving:
+        if any(learned.values()) or self._waiting or self._leaving:
             return self._circumstances(**learned)
         if self._calm_under is not self._live.config:  # as it mostly is, and then it is the same for every request
             self._calm_under, self._calm = self._live.config, self._circumstances()
