@@ -239,6 +239,19 @@ def test_a_repository_that_is_not_ours_to_read_is_told(hub, tmp_path, status, an
     assert "HF_TOKEN" in error.message
 
 
+def test_files_of_before_gguf_are_fetched_where_there_is_nothing_newer(hub, tmp_path, legacy_dir):
+    """By quant as others are; what is PyTorch's stays there, and beside a GGUF they are not offered."""
+    old = (legacy_dir / "gpt2.bin").read_bytes()
+    hub.repos[REPO] = {"llama.ggmlv3.q4_0.bin": old, "llama.ggmlv3.q8_0.bin": old, "pytorch_model.bin": b"PK"}
+    model, _ = fetch(client(hub, tmp_path), "q8_0")
+    assert (model.file_name, model.header.is_legacy) == ("llama.ggmlv3.q8_0.bin", True)
+    assert refused(client(hub, tmp_path), "Q5_1").extras["available"] == ["Q4_0", "Q8_0"]
+    hub.repos[REPO] |= {"repo-Q4_K_M.gguf": Q4}
+    assert refused(client(hub, tmp_path), "Q4_0").extras["available"] == ["Q4_K_M"]
+    hub.repos[REPO] = {"pytorch_model.bin": b"PK"}
+    assert refused(client(hub, tmp_path / "empty")).code == "empty_repo"
+
+
 def test_a_repository_without_gguf_is_told(hub, tmp_path):
     """422 empty_repo."""
     hub.repos[REPO] = {"model.safetensors": b"x"}

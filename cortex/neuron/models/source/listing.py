@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cortex.neuron.models.source.local import PROJECTOR_ORDER, is_gguf, part_name, quant_in_name
+from cortex.neuron.models.source.local import PROJECTOR_ORDER, is_gguf, may_be_model, part_name, quant_in_name
 
 
 class Lfs(BaseModel):
@@ -39,10 +39,16 @@ class RemoteFile(BaseModel):
 
     @property
     def is_usable(self) -> bool:
-        """A GGUF of known size, whose name stays inside its folder and is fit for a path."""
+        """A model of known size, whose name stays inside its folder and is fit for a path."""
         parts = self.rfilename.split("/")
         inside = all(part not in ("", ".", "..") and part.isprintable() and "\\" not in part for part in parts)
-        return inside and is_gguf(parts[-1]) and self.size is not None and "imatrix" not in parts[-1].lower()
+        is_model = is_gguf(parts[-1]) or is_legacy(parts[-1])
+        return inside and is_model and self.size is not None and "imatrix" not in parts[-1].lower()
+
+
+def is_legacy(name: str) -> bool:
+    """Whether a file name promises a model of before GGUF. Most of what ends in `.bin` is PyTorch's; those say ggml in their names."""
+    return may_be_model(name) and not is_gguf(name) and "ggml" in name.lower()
 
 
 class Listing(BaseModel):
@@ -91,4 +97,8 @@ def projector(listing: Listing) -> RemoteFile | None:
 
 
 def _usable(listing: Listing, *, projectors: bool) -> Iterable[RemoteFile]:
-    return [file for file in listing.siblings if file.is_usable and ("mmproj" in file.path.name.lower()) is projectors]
+    """GGUF files; where there are none, those of before GGUF."""
+    usable = [
+        file for file in listing.siblings if file.is_usable and ("mmproj" in file.path.name.lower()) is projectors
+    ]
+    return [file for file in usable if is_gguf(file.path.name)] or usable
