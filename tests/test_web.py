@@ -51,6 +51,28 @@ def test_an_unexpected_exception_says_nothing_about_the_inside(caplog):
     assert "secret inside" in caplog.text
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_who_sends_far_too_much_hears_so(chunked):
+    """All of it is sent before the answer is read: the connection is not reset meanwhile."""
+
+    async def pieces():
+        for _ in range(64):
+            yield bytes(65_536)
+
+    async def handler(_request, name):
+        return web.json({"name": name})
+
+    async def scenario():
+        async with web.listening(_app(handler), LOOPBACK) as bound:
+            for _ in range(5):
+                async with httpx.AsyncClient() as client:
+                    body = pieces() if chunked else bytes(4_194_304)
+                    answer = await client.post(f"http://{bound}/x/y", content=body)
+                    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+
+    asyncio.run(scenario())
+
+
 def test_headers_of_some_kilobytes_are_taken_whatever_else_listens():
     """Agents say much about themselves; an application with a small body limit in the same process changes nothing."""
 

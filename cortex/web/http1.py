@@ -7,6 +7,7 @@ comes later or in chunks, time-outs, errors of which no handler knows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ from cortex.net.headers import response_head, without_breaks
 from cortex.net.request import RequestHead
 
 HEADER_LIMIT_BYTES = 32 * 1024  # agents send some KiB of what they are
+LINGER_S = 2.0  # for the rest of a body that is refused
 _END_OF_HEAD = b"\r\n\r\n"
 _BODILESS = frozenset({204, 304})
 
@@ -87,6 +89,25 @@ class Http1(Http):
         self.request_body: Any = "chunked" if head.chunked else True
         self.request_bytes = self.request_bytes_left = head.length
         del self.recv_buffer[:begins]
+
+    async def read(self) -> bytes | None:
+        """Of a body. One that is too large is let come for a while once its sender has been told."""
+        try:
+            return await super().read()
+        except PayloadTooLarge:
+            if self.stage is Stage.IDLE:
+                await self._linger()
+            raise
+
+    async def _linger(self) -> None:
+        """A connection that is closed with unread bytes is reset, and a client that still sends loses its answer."""
+        left = self.request_bytes_left or 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while left > len(self.recv_buffer) or self.request_body == "chunked":
+                    left -= len(self.recv_buffer)
+                    self.recv_buffer.clear()
+                    await self._receive_more()
 
     # ---- answers
 
