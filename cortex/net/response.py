@@ -35,6 +35,7 @@ class Response:
         "headers",
         "heard",
         "keepalive",
+        "on_body",
         "status",
     )
 
@@ -48,6 +49,7 @@ class Response:
         self.buffered = 0
         self._bodiless = method == "HEAD"
         self._pieces: list[bytes] = []
+        self.on_body = _ignore if self._bodiless else self._pieces.append  # by the parser, for every chunk
         self._head_bytes = self._unproductive = 0
         self._parser: HttpResponseParser | None = HttpResponseParser(self)
 
@@ -72,12 +74,17 @@ class Response:
             return
         self.heard = True
         self._unproductive += len(data)
+        known = len(self._pieces)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self.keepalive = False
             if not self.complete:
                 raise _explained(error) from error
+        finally:
+            if len(self._pieces) > known:
+                self._unproductive = 0
+                self.buffered += sum(map(len, self._pieces[known:]))
         if self._unproductive > HEAD_LIMIT_BYTES and not self.complete:
             raise _too_large()
 
@@ -117,18 +124,15 @@ class Response:
         self.complete = self._bodiless
         self.keepalive = not self._bodiless and self._parser.should_keep_alive()
 
-    def on_body(self, data: bytes) -> None:
-        if self._bodiless:
-            return
-        self._unproductive = 0
-        self._pieces.append(data)
-        self.buffered += len(data)
-
     def on_message_complete(self) -> None:
         if self.head_done:
             self.complete = True
         else:  # an interim answer: the real one follows
             self.headers.clear()
+
+
+def _ignore(_data: bytes) -> None:
+    """What an answer to HEAD has for a body is none."""
 
 
 def _too_large() -> ProtocolError:

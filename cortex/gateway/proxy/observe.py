@@ -85,8 +85,6 @@ class Observation:
             self.last_token_s = self._clock() - self._began
             if self.first_token_s is None:
                 self.first_token_s = self.last_token_s
-        if b'"error"' in data and _ERROR.search(data):
-            self.failed = True
 
     def _like_the_last(self, data: bytes) -> int | None:
         """The tokens in events that are written as the last ones were: one key each, and no end. None: others are among them."""
@@ -94,14 +92,17 @@ class Observation:
             return None
         key, empty, unfinished = self._manner
         events = data.count(_DATA)
-        if data.count(key) != events or data.count(unfinished) != events or b'"usage"' in data or b'"timings"' in data:
+        if data.count(key) != events or data.count(unfinished) != events:
             return None
         return events - data.count(empty)
 
     def _search(self, data: bytes) -> int:
         self._look_for_the_end(data)
+        if b'"error"' in data and _ERROR.search(data):
+            self.failed = True
         found = _TOKEN.findall(data)
-        if found and found[-1].startswith(_ALONE) and (unfinished := _UNFINISHED.search(data)):
+        counting = b'"usage"' in data or b'"timings"' in data
+        if found and not counting and found[-1].startswith(_ALONE) and (unfinished := _UNFINISHED.search(data)):
             self._manner = found[-1], found[-1] + b'"', unfinished[0]
         return len(found)
 
