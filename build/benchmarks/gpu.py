@@ -56,7 +56,8 @@ class Bench:
 
     def __init__(self, gpu_layers: int | None) -> None:
         self.nvidia = Nvidia()
-        self.settings = MODEL | ({} if gpu_layers is None else {"gpu_layers": gpu_layers})
+        self.settings = MODEL | ({} if gpu_layers is None else {"gpu_layers": gpu_layers, "context": 1024})
+        self.tokens = TOKENS if gpu_layers is None else 8
 
     @contextlib.contextmanager
     def neuron(self, server: Path | None) -> Iterator[httpx.Client]:
@@ -119,29 +120,37 @@ class Bench:
     def speed(self, http: httpx.Client, server: Path) -> dict[int, tuple[float, float]]:
         """Tokens a second by number of streams: through the neuron, and of the same server alone."""
         self.load(http)
-        ours = {streams: tokens_per_s(str(http.base_url), streams) for streams in STREAMS}
+        ours = {streams: tokens_per_s(str(http.base_url), streams, self.tokens) for streams in STREAMS}
         self.unload(http)
         layers = str(self.settings.get("gpu_layers", 999))
         port = free_port()
         command = [str(server), "--model", str(demo_model()), "--port", str(port), "--alias", "demo", "--jinja"]
-        command += ["--ctx-size", "16384", "--parallel", "8", "--kv-unified", "--n-gpu-layers", layers]
+        command += [
+            "--ctx-size",
+            str(self.settings["context"]),
+            "--parallel",
+            "8",
+            "--kv-unified",
+            "--n-gpu-layers",
+            layers,
+        ]
         command += ["--chat-template", "chatml", "--batch-size", "512", "--ubatch-size", "512"]
         with tempfile.TemporaryDirectory() as name, processes.running(command, port=port, log=Path(name) / "log"):
             url = f"http://127.0.0.1:{port}"
             _until(lambda: httpx.get(f"{url}/health").status_code == 200)
-            return {streams: (ours[streams], tokens_per_s(url, streams)) for streams in STREAMS}
+            return {streams: (ours[streams], tokens_per_s(url, streams, self.tokens)) for streams in STREAMS}
 
 
-def tokens_per_s(url: str, streams: int) -> float:
+def tokens_per_s(url: str, streams: int, tokens: int) -> float:
     """Of all streams together, after one that warms up; each writes exactly so many tokens."""
     _stream(url, 8)
     begun = time.monotonic()
-    threads = [threading.Thread(target=_stream, args=(url, TOKENS)) for _ in range(streams)]
+    threads = [threading.Thread(target=_stream, args=(url, tokens)) for _ in range(streams)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return streams * TOKENS / (time.monotonic() - begun)
+    return streams * tokens / (time.monotonic() - begun)
 
 
 def _stream(url: str, tokens: int) -> None:
