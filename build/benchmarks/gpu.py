@@ -28,6 +28,7 @@ from benchmarks import processes
 from benchmarks.cycles import demo_model
 from benchmarks.errors import CannotRun
 from benchmarks.ports import free_port
+from cortex.neuron.hardware.host import usable_cores
 from cortex.neuron.hardware.nvidia import Nvidia, NvidiaReading
 
 NO_GPU = 3
@@ -134,7 +135,16 @@ class Bench:
             "--n-gpu-layers",
             layers,
         ]
-        command += ["--chat-template", "chatml", "--batch-size", "512", "--ubatch-size", "512"]
+        command += [
+            "--threads",
+            str(max(1, usable_cores() - 1)),
+            "--chat-template",
+            "chatml",
+            "--batch-size",
+            "512",
+            "--ubatch-size",
+            "512",
+        ]
         with tempfile.TemporaryDirectory() as name, processes.running(command, port=port, log=Path(name) / "log"):
             url = f"http://127.0.0.1:{port}"
             _until(lambda: httpx.get(f"{url}/health").status_code == 200)
