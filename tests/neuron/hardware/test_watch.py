@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
+import httpx
 import pytest
-from helpers.fake_nvml import GPU_IS_LOST, MISMATCH, RTX_3060, RTX_4090, driver, fails, uuid
+from helpers.fake_nvml import GPU_IS_LOST, MISMATCH, RTX_3060, RTX_4090, Machine, driver, fails, uuid
 from helpers.live import SCRIPTED_MODEL, running_neuron
+from helpers.roles import running_role
 from helpers.waiting import until
 
 from cortex.neuron.hardware import watch as watching
@@ -177,6 +180,29 @@ def test_loads_on_a_host_whose_driver_and_library_differ_are_refused(machine, mo
             assert (await neuron.load(SCRIPTED_MODEL | {"gpu_layers": 0})).status_code == 200
 
     asyncio.run(scenario())
+
+
+@pytest.mark.slow
+def test_a_neuron_ends_although_its_driver_hangs(nvml_library, tmp_path):
+    """A process of its own, which finds the library by its name: it tells the card, and SIGTERM ends it in the middle of a hung call."""
+    machine = Machine(tmp_path / "machine")
+    machine.set(**driver(1))
+    machine.card(0, **RTX_4090, uuid=uuid(1))
+    (config := tmp_path / "neuron.toml").write_text(
+        f'port = 0\nstate_dir = "{tmp_path}"\nhub = {{ enabled = false }}\n'
+    )
+    environ = {"LD_LIBRARY_PATH": str(nvml_library.parent), "FAKE_NVML": str(machine.file), "PATH": os.environ["PATH"]}
+    with running_role("--role", "neuron", "--config", config, **environ) as neuron:
+        with httpx.Client(base_url=neuron.url, trust_env=False) as http:
+            (card,) = http.get("/discovery").json()["devices"]
+            assert (card["name"], card["uuid"]) == (RTX_4090["name"], uuid(1))
+            machine.set(hang=1)
+            deadline = time.monotonic() + 20
+            while not machine.is_hung and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert machine.is_hung
+        assert neuron.end() == 0
+        assert machine.is_hung
 
 
 @pytest.mark.usefixtures("impatient")
