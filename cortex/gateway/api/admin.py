@@ -14,6 +14,7 @@ from cortex.gateway.fleet.state import Fleet
 from cortex.gateway.live import Live
 from cortex.gateway.routing.decisions import Candidate
 from cortex.gateway.routing.eviction import Circumstances
+from cortex.gateway.routing.feasible import fetchable
 from cortex.gateway.routing.placement import Search, candidates
 from cortex.gateway.routing.route import why_not
 from cortex.gateway.routing.snapshot import FleetSnapshot
@@ -82,13 +83,15 @@ class AdminApi:
 
     def _candidate(self, model_id: str, asked: AdminLoad) -> Candidate:
         """The node that loads it already, or the best one. An operator may name a node against `pinned_on`, and a model without a profile."""
-        profile = self._live.catalogue.profile(model_id) or Profile(id=model_id, source=asked.source)
+        listed = self._live.catalogue.profile(model_id)
+        profile = listed or Profile(id=model_id, source=asked.source)
         if asked.node:
             profile = profile.model_copy(update={"pinned_on": ()})
         fleet, catalogue = FleetSnapshot.of(self._nodes(asked.node)), self._live.catalogue.with_profile(profile)
         able = candidates(Search(model_id, catalogue, fleet, Circumstances(in_flight=self._fleet.in_flight)))
         if not able:
-            raise why_not(model_id, catalogue, fleet).error
+            exists = listed is not None or fetchable(profile)
+            raise why_not(model_id, catalogue if exists else self._live.catalogue, fleet).error
         coming = self._with_status(model_id, set(COMING), asked.node)
         best = next((candidate for candidate in able if candidate.node in coming), able[0])
         said = asked.model_dump(include=asked.model_fields_set - {"model_id", "node", "wait"})

@@ -131,10 +131,11 @@ class Listing:
         return self._able[key]
 
     def _with_files(self, profile: Profile, snapshot: FleetSnapshot) -> set[str]:
-        """The nodes that have its file, and those to which it may be copied."""
+        """The nodes that have its file, those to which it may be copied, and those that have never said what they have."""
         files = files_of(profile.id, profile, snapshot)
         copied = self._live.config.sync.allow and giver(files, snapshot) is not None
-        return {*files, *(node.name for node in snapshot.nodes if copied and node.accepts)}
+        others = (node.name for node in snapshot.nodes if node.is_unheard or (copied and node.accepts))
+        return {*files, *others}
 
 
 def _able(profile: Profile, snapshot: FleetSnapshot, names: Iterable[str]) -> _Able:

@@ -19,7 +19,8 @@ def feasible(node: Node, model_id: str, profile: Profile | None, *, copied: bool
     given = copied and node.accepts
     if profile is None:  # only the catalogue may make a neuron fetch something
         return given or model_id in node.models
-    return obstacle(node, profile) is None and (given or fetchable(profile) or has_file(node, profile))
+    file = given or fetchable(profile) or has_file(node, profile) or node.is_unheard
+    return file and obstacle(node, profile) is None
 
 
 def obstacle(node: Node, profile: Profile) -> str | None:

@@ -121,6 +121,11 @@ class Node:
         object.__setattr__(self, "room_mb", sum(known) + sum(mb or 0 for mb in held) if told else BOUNDLESS)
 
     @property
+    def is_unheard(self) -> bool:
+        """It has never answered: what it could host is unknown."""
+        return not self.ready and self.devices is None and not self.models
+
+    @property
     def hardware(self) -> tuple[object, ...]:
         """What decides where a model could run at all: it changes seldom."""
         return (

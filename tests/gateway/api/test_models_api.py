@@ -125,6 +125,22 @@ def test_a_profile_stays_listed_while_its_only_host_is_down():
     asyncio.run(scenario())
 
 
+def test_a_profile_is_listed_while_its_host_has_never_answered():
+    """The gateway has started after the host went down: what the catalogue says exists is worth another try, and no 404."""
+
+    async def scenario():
+        profile = {"models": [{"id": "local", "pinned_on": ["gone"]}]}
+        gone = {"name": "gone", "endpoint": f"http://127.0.0.1:{free_port()}"}
+        async with FakeNeuron("a", {"org/m": "loaded"}) as a, gateway([a, gone], profile) as client:
+            listed = (await client.get("/v1/models")).json()["data"]
+            assert [(each["id"], each["feasible_on"]) for each in listed] == [("local", []), ("org/m", ["a"])]
+            told = await client.chat("local")
+            assert (told.status_code, "retry-after" in told.headers) == (503, True)
+            assert (await client.chat("nobody/knows")).status_code == 404
+
+    asyncio.run(scenario())
+
+
 def test_one_model_is_found_by_its_id_in_both_spellings():
     """The slash of an id may be raw or escaped; aliases have their own page; unknown ids are 404."""
 

@@ -159,6 +159,13 @@ def test_a_model_that_no_hub_has_is_placed_only_where_its_file_is():
     with_file = Node("a", ready=True, models={"local": Replica("a", "local", "unloaded")})
     assert candidates(decide(with_file, node("b"), model="local", catalogue=local)) == ["a"]
     assert isinstance(decide(node("b"), model="local", catalogue=local), Reject)
+    unheard = Node("z", ready=False)
+    for known, status in ({"models": []}, 404), (local, 503), ({"models": [{"id": "local", "pinned_on": ["y"]}]}, 404):
+        decision = decide(node("b"), unheard, model="local", catalogue=known)
+        assert isinstance(decision, Reject)
+        assert decision.error.status == status, (
+            "a neuron that has never answered may have what the catalogue says exists"
+        )
     sourced = {"models": [{"id": "local", "source": "org/repo"}]}
     assert candidates(decide(node("b"), model="local", catalogue=sourced)) == ["b"]
 
