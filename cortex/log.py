@@ -22,6 +22,7 @@ import orjson
 
 access = logging.getLogger("cortex.access")
 _root = logging.getLogger()
+_field = "%s=%s".__mod__  # of a pair; every line has some
 _QUIET = (
     "httpx",
     "httpcore",
@@ -83,9 +84,10 @@ class TextFormatter(LineFormatter):
         fields: dict[str, Any],
         exception: str | None = None,
     ) -> str:
-        told = "".join([f" {key}={value}" for key, value in fields.items() if value is not None])
-        text = f"{_clock(int(created))} {level:<7} {logger}: {message}{told}"
-        return f"{text}\n{exception}" if exception else text
+        if None in fields.values():
+            fields = {key: value for key, value in fields.items() if value is not None}
+        told = " ".join([f"{_clock(int(created))} {level:<7} {logger}: {message}", *map(_field, fields.items())])
+        return f"{told}\n{exception}" if exception else told
 
 
 @functools.lru_cache(maxsize=4)  # the lines of a busy second have one time

@@ -38,7 +38,10 @@ class RequestHead:
         self.expect: str | None = None
         self.length, self.chunked = 0, False
         self.headers = _fields(head[line.end() :].decode("utf-8", "surrogateescape"))
-        if framing := [field for field in self.headers if field[0] in _FRAMING]:
+        framing = [field for field in self.headers if field[0] in _FRAMING]
+        if len(framing) == 1 and framing[0][0] == "content-length":  # as most have it
+            self._body([framing[0][1]], [])
+        elif framing:
             self._frame(framing)
 
     def _frame(self, framing: list[tuple[str, str]]) -> None:

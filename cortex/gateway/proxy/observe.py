@@ -57,9 +57,9 @@ class Observation:
         self._stream = stream
         self._began = began
         self._clock = clock
-        self._head = bytearray()
+        self._head = b""
         self._manner: tuple[bytes, bytes, bytes] | None = None
-        self._tail = bytearray()
+        self._tail: bytes | bytearray = b""
         self.token_events = 0
         self.first_token_s: float | None = None
         self.last_token_s: float | None = None
@@ -70,11 +70,18 @@ class Observation:
     def piece(self, data: bytes) -> None:
         if self._stream:
             self._events(data)
+        elif not self._tail:
+            self._head, self._tail = data[:HEAD_BYTES], data[-TAIL_BYTES:]
         else:
-            self._head += data[: HEAD_BYTES - len(self._head)]
-            self._tail += data[-TAIL_BYTES:]
-            if len(self._tail) > 2 * TAIL_BYTES:
-                del self._tail[:-TAIL_BYTES]
+            self._more(data)
+
+    def _more(self, data: bytes) -> None:
+        self._head += data[: HEAD_BYTES - len(self._head)]
+        if isinstance(self._tail, bytes):
+            self._tail = bytearray(self._tail)
+        self._tail += data[-TAIL_BYTES:]
+        if len(self._tail) > 2 * TAIL_BYTES:
+            del self._tail[:-TAIL_BYTES]
 
     def _events(self, data: bytes) -> None:
         tokens = self._like_the_last(data)
