@@ -24,8 +24,8 @@ from cortex.neuron.hardware.watch import HardwareWatch
 from cortex.neuron.harness import choice
 from cortex.neuron.harness.base import Harness, HostShare, ModelFiles
 from cortex.neuron.harness.server_binary import ServerBinary
-from cortex.neuron.harness.settings import DEFAULT_SLOTS, PROMPT_CACHE_MAX_MB, PROMPT_CACHE_SHARE
-from cortex.neuron.models.estimate import GPU_CONTEXT_BYTES, MIB, estimate_memory, fit_context, kv_bytes_per_token
+from cortex.neuron.models import need
+from cortex.neuron.models.estimate import MIB, kv_bytes_per_token
 from cortex.neuron.models.fit import Memory, refusal
 from cortex.neuron.models.jobs import JobRecord
 from cortex.neuron.models.ledger import Ledger, Promise
@@ -112,7 +112,7 @@ class Loader:
         parts = shares(request.tensor_split, memory.per_device_mb, split_mode=request.split_mode) if devices else ()
         spec = self._spec(request, model, harness, devices, memory, parts)  # ④ with which settings
         key = key_of(model, spec, devices=len(devices), build=harness.version())
-        needed_mb = self._measured.get(key) or _needed_mb(model, spec, len(devices))
+        needed_mb = self._measured.get(key) or need.needed_mb(model, spec, len(devices))
         if no := refusal(request.model_id, needed_mb, memory, parts, devices):  # ⑤ whether it fits
             raise no
         before_mb = self.ledger.used_mb(devices)
@@ -238,7 +238,7 @@ class Loader:
             other_gpus=bool(harness.other_gpus) and not devices,
             freest=free.index(max(free)) if free else 0,
             memory_free_mb=self.ledger.free().free_mb,  # of what the operator lets models take
-            fitting_context=_fitting_context(request, model, files, memory, on_gpu=bool(devices)),
+            fitting_context=need.fitting_context(request, model, files, memory, on_gpu=bool(devices)),
             max_in_flight=request.max_in_flight or self._config.admission.max_in_flight,
         )
         return harness.engine_spec(
@@ -285,7 +285,7 @@ class Loader:
             return None
         spec = self._spec(LoadRequest(model_id=model.id), model, harness, (), Memory(None))
         return Forecast(
-            estimate_mb=_with_cache(_needed_mb(model, replace(spec, prompt_cache_mb=0))),
+            estimate_mb=need.with_cache(need.needed_mb(model, replace(spec, prompt_cache_mb=0))),
             measured_mb=self._measured.latest(file_key(model)),
             context=spec.context,
             kv_bytes_per_token=kv_bytes_per_token(model.header, "f16"),
@@ -320,50 +320,6 @@ class Loader:
 def _uses_gpu(engine: EngineProcess) -> bool:
     """llama.cpp lists its backends with their features: `CUDA : … | CPU : …`."""
     return any(backend in str(engine.info.get("system")) for backend in ("CUDA", "ROCm", "Vulkan", "SYCL"))
-
-
-def _fitting_context(
-    request: LoadRequest, model: LocalModel, files: ModelFiles, memory: Memory, *, on_gpu: bool
-) -> int | None:
-    """Tokens of context that memory has room for; None when the host does not tell."""
-    if memory.free_mb is None:
-        return None
-    return fit_context(
-        model.header,
-        memory.free_mb if on_gpu else memory.free_mb * (PROMPT_CACHE_SHARE - 1) // PROMPT_CACHE_SHARE,
-        parallel=request.parallel or DEFAULT_SLOTS,
-        kv_type=request.kv_type or "f16",
-        gpu_layers=request.gpu_layers,
-        on_gpu=on_gpu,
-        extra_bytes=_extra_bytes(files.mmproj, files.draft),
-    )
-
-
-def _needed_mb(model: LocalModel, spec: EngineSpec, devices: int = 0) -> int:
-    extra = _extra_bytes(*(Path(name) if name else None for name in (spec.mmproj, spec.draft)))
-    cache_mb = 0 if spec.gpu_layers else spec.prompt_cache_mb  # beside a GPU it is in memory that nobody counts
-    estimate = estimate_memory(
-        model.header,
-        context=spec.context,
-        parallel=spec.parallel,
-        kv_type=spec.kv_type or "f16",
-        gpu_layers=spec.gpu_layers,
-        batch=spec.batch,
-        on_gpu=spec.gpu_layers != 0,
-        extra_bytes=extra,
-    )
-    contexts_mb = max(0, devices - 1) * GPU_CONTEXT_BYTES // MIB  # the driver's on each further GPU
-    return estimate.total_mb + contexts_mb + cache_mb + int(spec.extras.get("work_mb", 0))
-
-
-def _with_cache(need_mb: int) -> int:
-    """What has to be free for a model that needs `need_mb`: the prompt cache takes its share of what is free."""
-    return need_mb + min(PROMPT_CACHE_MAX_MB, need_mb // (PROMPT_CACHE_SHARE - 1) + 1)
-
-
-def _extra_bytes(*files: Path | None) -> int:
-    """What a projector and a draft model add; one stat each."""
-    return sum(file.stat().st_size for file in files if file and file.exists())
 
 
 def _as_error(model_id: str, failed: EngineFailed) -> CortexError:
