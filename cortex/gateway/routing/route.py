@@ -171,7 +171,8 @@ def _perhaps(model_id: str, profile: Profile | None, fleet: FleetSnapshot) -> It
     """The nodes that are worth a look: the roomiest, if it could; what has no profile runs only where it is listed."""
     if profile is None:
         return [fleet.by_name[replica.node] for replica in fleet.known.get(family(model_id), ())]
-    roomiest = max(fleet.freest, key=_ROOM)
+    known = (node for node in fleet.freest if node.room_mb == fleet.most_room_mb)  # mostly not far from the first
+    roomiest = next(known, None) or max(fleet.freest, key=_ROOM)
     return [roomiest] if roomiest.ready and feasible(roomiest, model_id, profile) else fleet.freest
 
 
