@@ -181,6 +181,7 @@ _STRUCTURE: unsupported.Table = {
     "json_schema": (lambda value: value == {}, _CHOOSE),
     "guided_json": (lambda _value: False, _CHOOSE),
     "echo": (lambda value: value is False, "an answer does not repeat its prompt"),
+    "suffix": (lambda value: value == "", "it continues a prompt, and fills no gaps"),
 }
 
 
