@@ -20,6 +20,11 @@ BYTECODE = (
         "typing_extensions",
         "typing_inspection",
     ),  # classes are built once; its core is native
+    # Ours that run once, or for an operator: commands, types that cannot be wrong, descriptions, files of before GGUF.
+    *("cortex.cli", "cortex.config", "cortex.wire.openapi", "cortex.gateway.api.openapi", "cortex.neuron.api.openapi"),
+    *("cortex.neuron.bundle", "cortex.neuron.ggml"),
+    # Sanic's command line and worker manager, which we do not use, and what it builds once.
+    *("sanic.application", "sanic.logging", "sanic.pages", "sanic.touchup", "sanic.types", "sanic.worker"),
     *("prometheus_client", "pynvml", "rich", "jinja2", "markupsafe", "numpy", "psycopg"),
 )
 
