@@ -183,10 +183,8 @@ class _Watch:
             return None
 
     async def _discovery(self, health: Health | None) -> Discovery | None:
-        """Constant facts: asked for when missing, after a miss, and when the neuron has started anew. None: as before."""
-        known = self._view.health
-        restarted = health is not None and known is not None and health.uptime_secs < known.uptime_secs
-        if not (self._discovery_is_stale or restarted):
+        """Constant facts: asked for when missing, after a miss, and when the neuron has started or found a GPU since. None: as before."""
+        if not (self._discovery_is_stale or (health is not None and _is_news(health, self._view))):
             return None
         try:
             discovery = await self.client.discovery()
@@ -210,3 +208,14 @@ class _Watch:
         except NeuronError as error:
             log.warning("%s", error, extra={"fields": {"model": model_id}})
             return None
+
+
+def _is_news(health: Health, known: NeuronView) -> bool:
+    """Whether a neuron has started anew, or tells of a GPU that it did not know when it was asked for its facts.
+
+    A driver may take longer to answer at boot than the neuron to be there.
+    """
+    if known.health is not None and health.uptime_secs < known.health.uptime_secs:
+        return True
+    listed = {device.index for device in known.discovery.devices} if known.discovery else set()
+    return any(device.index not in listed for device in health.devices)

@@ -38,6 +38,23 @@ def test_a_gateway_knows_its_fleet_when_it_answers_first():
     asyncio.run(scenario())
 
 
+def test_a_gpu_that_is_found_late_is_seen():
+    """A driver that answers after the neuron's start does not leave the gateway with a host without GPUs."""
+
+    async def scenario():
+        async with FakeNeuron("beast", {"org/a": "loaded"}) as beast, gateway([beast], **FAST) as client:
+            assert (await client.node("beast"))["devices"] == []
+            beast.discovery["devices"] = [{"index": 0, "name": "RTX", "vram_total_mb": 24000}]
+            beast.health["devices"] = [{"index": 0, "vram_free_mb": 20000}]
+
+            async def seen():
+                return [each["vram_total_mb"] for each in (await client.node("beast"))["devices"]] == [24000]
+
+            await eventually(seen)
+
+    asyncio.run(scenario())
+
+
 def test_a_model_that_comes_and_goes_is_followed():
     """Newly loaded models are served, unreported ones are gone."""
 
