@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -18,12 +19,13 @@ from helpers.gateways import eventually
 from helpers.live import SCRIPTED
 from helpers.namespaces import Host, host
 from helpers.roles import Role, running_role
+from helpers.waiting import until
 
 from cortex.tasks import Tasks
 
 pytestmark = [pytest.mark.model, pytest.mark.slow, pytest.mark.long]
 
-STREAMS = cases(32, 100)
+STREAMS, TOKENS = cases(16, 100), cases(1500, 600)
 IDLE_S = 4.0
 HUNG_S = 120.0
 MODEL = {"model_id": SCRIPTED, "threads": 1, "parallel": 64, "context": 64 * 1024, "max_queue_depth": 100}
@@ -73,18 +75,18 @@ def fleet(folder: Path, models_dir: Path) -> Iterator[tuple[Role, list[Host]]]:
         yield stack.enter_context(running_role("--role", "gateway", "-c", file)), hosts
 
 
-async def stream(client: httpx.AsyncClient, began: Callable[[], None], tokens: int) -> Answer:
+async def stream(client: httpx.AsyncClient, began: Callable[[str], None]) -> Answer:
     body = {
         "model": SCRIPTED,
         "stream": True,
-        "max_tokens": tokens,
+        "max_tokens": TOKENS,
         "messages": [{"role": "user", "content": "[[loop]]"}],
     }
     async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
         text = b""
         async for piece in answer.aiter_bytes():
             if not text:
-                began()
+                began(answer.headers.get("x-cortex-node", ""))
             text += piece
         assert answer.status_code == 200, text
         return Answer(text, answer.headers.get("x-cortex-node", ""))  # absent where comments came first
@@ -115,19 +117,12 @@ def test_a_partition_hangs_nobody(tmp_path, models_dir, record_property, cut):
                 told = await client.post("/models/load", json={**MODEL, "node": name})
                 assert told.status_code == 200, told.text
             await eventually(lambda: loaded_everywhere(client))
-            tasks, begun = Tasks("test"), 0
-
-            def began() -> None:
-                nonlocal begun
-                begun += 1
-
-            streams = [tasks.start(f"s{n}", stream(client, began, tokens=600)) for n in range(STREAMS)]
-
-            async def all_begun():
-                return begun == STREAMS
-
-            await eventually(all_begun)
-            running = sum(not each.done() for each in streams)
+            tasks, nodes = Tasks("test"), dict[int, str]()
+            streams = [
+                tasks.start(f"s{n}", stream(client, functools.partial(nodes.__setitem__, n))) for n in range(STREAMS)
+            ]
+            await until(lambda: len(nodes) == STREAMS)
+            running = sum(nodes[n] == "a" and not each.done() for n, each in enumerate(streams))
             cut(hosts[0])
             waits = []
             for _ in range(8):
@@ -144,7 +139,7 @@ def test_a_partition_hangs_nobody(tmp_path, models_dir, record_property, cut):
             errors = [answer for answer in answers if not answer.whole]
             codes = {answer.error for answer in errors}
             record_property("new requests after the cut, seconds", waits)
-            print(f"\n{running} streams ran; {len(errors)} ended with {codes}; new requests took {waits} s")
+            print(f"\n{running} streams ran there; {len(errors)} ended with {codes}; new requests took {waits} s")
             assert len(answers) == STREAMS
             assert codes <= {"upstream_timeout", "upstream_connection_error"}
             assert {answer.node for answer in errors} <= {"a", ""}
