@@ -10,6 +10,7 @@ from helpers.gateways import eventually, gateway
 from helpers.waiting import until
 
 from cortex.gateway.fleet.router import Router
+from cortex.gateway.proxy.journey import MAX_MOVES
 from cortex.tasks import Tasks
 
 A, B, C = "org/a", "org/b", "org/c"
@@ -264,6 +265,25 @@ def test_nobody_starves_behind_another_gateway():
             assert [(await task).status_code for task in (busy, starving, late)] == [200] * 3
             first, second = [f"unload {A}", f"load {B}", f"serve {B}"], [f"unload {B}", f"load {A}", f"serve {A}"]
             assert one.log == [f"serve {A}", *first, *second]
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_is_always_taken_away_again_is_no_unknown_model():
+    """It is loaded again some times; in the end the client hears that it may come back, not that there is no such model."""
+
+    class Robbed(BudgetNeuron):
+        async def _chat(self, request):
+            self._unloaded(A)
+            return await super()._chat(request)
+
+    async def scenario():
+        one = Robbed("one", 1000, SIZES, A)
+        async with fleet(one) as (client, _):
+            told = await client.chat(A)
+            assert (told.status_code, told.json()["error"]["code"]) == (503, "service_unavailable")
+            assert "retry-after" in told.headers
+            assert one.log == [f"load {A}"] * (MAX_MOVES - 1)
 
     asyncio.run(scenario())
 

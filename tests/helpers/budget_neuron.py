@@ -23,6 +23,8 @@ from sanic.response import HTTPResponse
 
 from cortex import errors, web
 
+EXPECTED_S = 1.0  # as a real neuron has it
+
 
 class BudgetNeuron(FakeNeuron):
     def __init__(self, name: str, budget_mb: int, sizes: dict[str, int], *loaded: str) -> None:
@@ -39,6 +41,7 @@ class BudgetNeuron(FakeNeuron):
         self.busy_elsewhere: Counter[str] = Counter()
         self.in_flight: Counter[str] = Counter()
         self.used: dict[str, float] = {}
+        self.expected: dict[str, float] = {}  # until when whoever waited for a load is on the way to it
         self.contexts: dict[str, int | None] = {}
         for model_id in sizes:
             self._unloaded(model_id)
@@ -84,6 +87,7 @@ class BudgetNeuron(FakeNeuron):
         else:
             self.log.append(f"load {job.model_id}")
             self._loaded(job.model_id)
+            self.expected[job.model_id] = self.now() + EXPECTED_S
         job.done.set()
 
     def _refusal(self, model_id: str) -> dict[str, Any] | None:
@@ -102,7 +106,8 @@ class BudgetNeuron(FakeNeuron):
         busy = self.in_flight[model_id] + self.busy_elsewhere[model_id]
         if self._status(model_id) != "loaded":
             return web.json({"error": f"model '{model_id}' not found on any harness"}, status=404)
-        if since is not None and (busy or self.used[model_id] > since):
+        expected = self.now() < self.expected.get(model_id, 0)
+        if since is not None and (busy or expected or self.used[model_id] > since):
             return web.json({"error": {"message": "it is in use", "code": "model_busy"}}, status=409)
         if busy:
             self.cut_off.append(model_id)
@@ -115,6 +120,7 @@ class BudgetNeuron(FakeNeuron):
         if self.models[model_id].get("yields"):
             raise errors.unavailable(f"model '{model_id}' gives way to another one")
         if self._status(model_id) == "loaded":
+            self.expected.pop(model_id, None)
             self.log.append(f"serve {model_id}")
         self.in_flight[model_id] += 1
         try:

@@ -42,6 +42,7 @@ from cortex.wire.fleet import ModelStatus
 ERROR_LIMIT_BYTES = 1024 * 1024
 LOGGED_CHARS = 600
 QUICK_CONNECT_S = 0.3  # where another replica could serve as well: a host that is gone answers nothing at all
+NOT_FOUND = 404
 LOADING_S = 5.0  # when nobody knows how long a load will take
 
 T = TypeVar("T")
@@ -288,7 +289,10 @@ class Dispatcher:
             view = await self._poller.refresh(replica.node)
             entry = view.models.get(replica.model_id)
             contradicts = view.ready and entry is not None and entry.status == ModelStatus.loaded and not entry.yields
-            journey.leave(_retryable(answer, replica) if contradicts else answer, avoid=contradicts)
+            if answer.status == NOT_FOUND and not contradicts:
+                journey.follow()
+            else:
+                journey.leave(_retryable(answer, replica) if contradicts else answer, avoid=contradicts)
         elif busy or answer.status == 503:
             journey.leave(answer)
         elif answer.status == 401:  # between the two of us: the client's own key is not what it speaks of
@@ -346,14 +350,14 @@ def _printable(text: str) -> str:
 
 def _is_stale(answer: NeuronAnswer) -> bool:
     """Whether the neuron speaks of its model, which the gateway took for loaded: unloaded meanwhile, or its engine is coming back."""
-    if answer.status == 404:
+    if answer.status == NOT_FOUND:
         return answer.error.code == "model_not_found" or "not loaded" in answer.error.message
     return answer.status == 503 and answer.error.code != "shutting_down"
 
 
 def _retryable(answer: NeuronAnswer, replica: Serve) -> CortexError | NeuronAnswer:
     """A neuron that lists a model and says that it has it not: no word for a client, whose model exists."""
-    if answer.status != 404:
+    if answer.status != NOT_FOUND:
         return answer
     return errors.unavailable(f"node '{replica.node}' lists model '{replica.model_id}' and does not serve it")
 

@@ -9,6 +9,7 @@ from typing import Self
 
 import orjson
 
+from cortex import errors
 from cortex.errors import CortexError
 from cortex.gateway.fleet.client import refusal
 from cortex.gateway.fleet.state import Fleet
@@ -19,7 +20,9 @@ from cortex.net.headers import Headers
 from cortex.wire import sse
 from cortex.wire.errors import openai_event
 
-MAX_ATTEMPTS = 3  # replicas that one request may try
+MAX_ATTEMPTS = 3  # replicas that may fail one request
+MOVED_RETRY_S = 2.0
+MAX_MOVES = 10  # how often the model may have been unloaded by somebody else when the request got there
 
 
 class NeuronAnswer(Exception):  # noqa: N818  an answer, raised because it ends the search for a better one
@@ -52,6 +55,7 @@ class Journey:
         "_clock",
         "_fleet",
         "_looked_at",
+        "_moves",
         "_using",
         "began",
         "call",
@@ -73,6 +77,7 @@ class Journey:
         self._fleet = fleet
         self._clock = clock
         self._attempts = 0
+        self._moves = 0
         self._looked_at: set[str] = set()
         self._using: Serve | None = None
 
@@ -103,6 +108,17 @@ class Journey:
             return False
         self._looked_at.add(node)
         return True
+
+    def follow(self) -> None:
+        """The model is not there any more: it is to be found anew. Raises CortexError when that goes on and on."""
+        self._free()
+        self._attempts -= 1
+        self._moves += 1
+        if self._moves >= MAX_MOVES:
+            raise errors.unavailable(
+                f"model '{self.call.model_id}' was unloaded {self._moves} times before this request got to it",
+                retry_after=MOVED_RETRY_S,
+            )
 
     def leave(self, failure: CortexError | NeuronAnswer, *, avoid: bool = True) -> None:
         """The replica cannot serve the call. Raises `failure` when enough were tried."""
