@@ -16,6 +16,7 @@ import random
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from typing import Any, TextIO
 
 import orjson
@@ -34,7 +35,7 @@ _QUIET = (
 )
 
 
-class LineFormatter(logging.Formatter):
+class LineFormatter(logging.Formatter, ABC):
     """A record as one line; `line` does without the record. `exception` is the text of a traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -42,6 +43,7 @@ class LineFormatter(logging.Formatter):
         fields = getattr(record, "fields", {})
         return self.line(record.created, record.levelname, record.name, record.getMessage(), fields, exception)
 
+    @abstractmethod
     def line(
         self,
         created: float,
@@ -51,7 +53,7 @@ class LineFormatter(logging.Formatter):
         fields: dict[str, Any],
         exception: str | None = None,
     ) -> str:
-        raise NotImplementedError
+        """The line, without its end."""
 
 
 class JsonFormatter(LineFormatter):
