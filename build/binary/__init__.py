@@ -8,7 +8,7 @@
     libraries.py     shared libraries that travel with the program
     trim.py          what the compiler packed and nobody loads
     payload.py       the unpacked program → one file: launcher, compressed payload, trailer
-    launcher.c       the one file's start
+    launcher/        the one file's start, in C: finds the unpacked program or unpacks it, and becomes it
     linkage.py       which glibc the program needs
     rebind.py        newer mathematics → those of every glibc
     sbom.py          the bill of materials

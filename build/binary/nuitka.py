@@ -13,7 +13,7 @@ PROGRAM = "cortex"
 PLUGIN = Path(__file__).with_name("nuitka_plugin.py")
 
 FLAGS = (
-    "--mode=standalone",  # a folder that needs no Python; launcher.c makes one file of it, and says why not Nuitka's own
+    "--mode=standalone",  # a folder that needs no Python; launcher/ makes one file of it, and says why not Nuitka's own
     f"--output-filename={PROGRAM}",
     "--include-package-data=tracerite",  # Sanic imports it, and it reads its script and style at import
     f"--user-plugin={PLUGIN}",  # which packages stay bytecode

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from cortex.cli.outcome import Exit
+
 ROOT = Path(__file__).parent.parent.parent
 BINARY = Path(os.environ.get("CORTEX_BINARY", ROOT / "dist" / "cortex"))
 
@@ -95,7 +97,7 @@ def test_a_directory_that_others_may_write_to_is_refused(tmp_path):
             folder.parent.chmod(0o777)
         folder.chmod(mode)
         done = start("version", CORTEX_UNPACK_DIR=str(folder))
-        assert done.returncode == 1
+        assert done.returncode == Exit.usage
         assert told in done.stderr
         assert versions(folder) == []
 
@@ -109,7 +111,7 @@ def test_a_file_that_was_damaged_on_its_way_is_refused(tmp_path, cache):
         broken.write_bytes(damaged)
         broken.chmod(0o755)
         done = start("version", binary=broken, CORTEX_UNPACK_DIR=str(cache))
-        assert done.returncode == 1
+        assert done.returncode == Exit.damaged
         assert "damaged" in done.stderr
         assert versions(cache) == []
 
