@@ -16,9 +16,10 @@ from cortex.build_info import BUILD_INFO
 
 @functools.cache
 def version_info() -> dict[str, Any]:
-    """`{package_version, kind, flavour, git_sha, built_at, python, platform, harnesses: {name: library version}, llama_cpp}`
+    """`{package_version, kind, flavour, backends, git_sha, built_at, python, platform, harnesses: {name: library version}, llama_cpp}`
 
-    kind       "binary" or "source"; flavour and built_at are null for source
+    kind       "binary" or "source"; flavour, backends and built_at are null for source
+    backends   what is packed for newer processors and GPUs: "zen4 icelake cuda-13.0"; null: nothing
     llama_cpp  llama.cpp's build, e.g. "b11549"
     """
     library = _installed("xllamacpp")
@@ -26,6 +27,7 @@ def version_info() -> dict[str, Any]:
         "package_version": __version__,
         "kind": "binary" if "__compiled__" in globals() else "source",
         "flavour": BUILD_INFO.get("flavour"),
+        "backends": BUILD_INFO.get("backends"),
         "git_sha": BUILD_INFO.get("git_sha") or _git_sha(),
         "built_at": BUILD_INFO.get("built_at"),
         "python": platform.python_version(),

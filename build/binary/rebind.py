@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from binary.linkage import Version, elf_files, parse
+from binary.toolkit import NVIDIA
 
 OLD = b"GLIBC_2.2.5"  # the first of x86-64
 SAME = frozenset(("exp", "exp2", "log", "log2", "pow", "hypot", "hypotf", "fmod", "fmodf"))
@@ -50,6 +51,8 @@ def rebind(program: Path, limit: Version) -> list[str]:
     """Every file below `program` that asks for newer mathematics than `limit`; tells what was changed as text."""
     told = []
     for file in elf_files(program):
+        if NVIDIA.match(file.name):  # passed on as they are
+            continue
         image = bytearray(file.read_bytes())
         if changed := rebound(image, limit):
             file.write_bytes(image)

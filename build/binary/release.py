@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from binary import facts, linkage, sbom
-from binary.environment import ROOT
 from binary.flavours import FLAVOURS, Refused
+from binary.tools import ROOT
 
 SUMS = "SHA256SUMS"
 NOTES = "NOTES.md"

@@ -25,18 +25,25 @@ from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
 from binary import facts
-from binary.environment import ENGINE, LEGACY, ROOT, Workshop
+from binary.backends import ENGINE
+from binary.environment import LEGACY, Workshop
 from binary.linkage import elf_files
+from binary.tools import ROOT
+from binary.variants import WANTED
 
 SUFFIX = ".cdx.json"
 GPL_RUNTIME = "GPL-3.0-or-later WITH GCC-exception-3.1"
+OF_NVIDIA = "LicenseRef-NVIDIA-CUDA-EULA"
+BACKENDS = "backends"
 # By the name of a shared library before its first dot, without what a wheel's repair put behind it.
 LIBRARIES = {
     "libbz2": "bzip2-1.0.6",
     "libcom_err": "MIT",
     "libcrypt": "LGPL-2.1-or-later",
     "libcrypto": "Apache-2.0",
+    **dict.fromkeys(("libcublas", "libcublasLt", "libcudart"), OF_NVIDIA),
     "libffi": "MIT",
+    **dict.fromkeys(("libggml-cuda", *(f"libggml-cpu-{name}" for name in WANTED)), "MIT"),
     "libgfortran": GPL_RUNTIME,
     "libgomp": GPL_RUNTIME,
     "libgssapi_krb5": "MIT",
@@ -152,9 +159,9 @@ def packages(shop: Workshop) -> Iterator[Component]:
 
 
 def libraries(program: Path) -> Iterator[Component]:
-    """Shared libraries beside the program: from this machine, or from a wheel that brought its own."""
+    """Shared libraries beside the program and among the backends: from this machine, a wheel that brought its own, or made here."""
     for file in elf_files(program):
-        if file.parent == program and file.name.startswith("lib"):
+        if file.parent in {program, program / ENGINE / BACKENDS} and file.name.startswith("lib"):
             name, _, version = file.name.partition(".so")
             licence = LIBRARIES.get(_REPAIRED.sub("", name))
             origin = None if _REPAIRED.search(name) else distribution_package(file.name)

@@ -22,8 +22,8 @@ from typing import Any
 from benchmarks.ports import free_ports
 
 from binary import selftest_client as client
-from binary.environment import ROOT
 from binary.selftest_client import WAIT_S, NotSo
+from binary.tools import ROOT
 
 MODEL = "scripted"
 LEGACY = "gpt2"

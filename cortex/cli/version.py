@@ -20,5 +20,6 @@ def version(args: argparse.Namespace) -> int:
     print(f"  python {facts['python']}, {facts['platform']}")
     for harness, library in facts["harnesses"].items():
         inside = f", llama.cpp {facts['llama_cpp']}" if harness == "llamacpp" and facts["llama_cpp"] else ""
-        print(f"  {harness} {library or 'not installed'}{inside}")
+        packed = f", backends {facts['backends']}" if harness == "llamacpp" and facts["backends"] else ""
+        print(f"  {harness} {library or 'not installed'}{inside}{packed}")
     return Exit.ok

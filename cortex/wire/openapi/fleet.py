@@ -34,7 +34,7 @@ from cortex.wire.sync import Arrived, Hashing, Offer, Receive, Receiving
 
 _VERSION = said(
     {"package_version": NAME, "kind": word("binary", "source"), "python": NAME, "platform": NAME, "harnesses": OBJECT},
-    {"git_sha": nullable(TEXT), "llama_cpp": nullable(TEXT), "flavour": nullable(TEXT), "built_at": nullable(TEXT)},
+    dict.fromkeys(("git_sha", "llama_cpp", "flavour", "backends", "built_at"), nullable(TEXT)),
 )
 _CONDITION = word("ok", "impaired", "degraded")
 _LOCATION = said({"node": NAME, "status": NAME}, {"vram_estimate_mb": INTEGER})
