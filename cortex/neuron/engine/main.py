@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cortex.neuron.engine.outcome import EngineFailed, Kind
 from cortex.neuron.engine.spec import EngineSpec
 
 _PR_SET_PDEATHSIG = 1
@@ -39,20 +40,27 @@ def run() -> int:
         return _fail(channel, f"the specification cannot be read: {error}", "start")
     if os.getppid() != spec.parent_pid:  # the neuron ended before the kernel was told to tell us
         return 0
-    _contain()
+    _contain(folders=spec.gpu_layers != 0)
     if spec.command:
         return _become(channel, spec.command)
     try:
         info = _harness(spec.harness)(spec)
-    except ImportError as error:
-        return _fail(channel, f"the library of harness '{spec.harness}' cannot be imported: {error}", "start")
-    except MemoryError:
-        return _fail(channel, "out of memory", "memory")
     except Exception as error:  # whatever a native library throws: the neuron is told, and reads its log for the rest
-        return _fail(channel, str(error) or repr(error), "model")
+        return _fail(channel, *_reason(error, spec.harness))
     _say(channel, {"ready": True, "info": info})
     sys.stdin.buffer.read()  # until the neuron is gone
     os._exit(0)
+
+
+def _reason(error: Exception, harness: str) -> tuple[str, Kind]:
+    match error:
+        case EngineFailed():
+            return error.reason, error.kind
+        case ImportError():
+            return f"the library of harness '{harness}' cannot be imported: {error}", "start"
+        case MemoryError():
+            return "out of memory", "memory"
+    return str(error) or repr(error), "model"
 
 
 def _harness(name: str) -> Serve:
@@ -94,9 +102,12 @@ def _own_stdout() -> int:
     return channel
 
 
-def _contain() -> None:
-    """The socket is for the neuron alone, a terminal's Ctrl-C is the neuron's, and a crash writes no core: it holds prompts, and tens of GB."""
-    os.umask(0o177)
+def _contain(*, folders: bool) -> None:
+    """The socket is for the neuron alone, a terminal's Ctrl-C is the neuron's, and a crash writes no core: it holds prompts, and tens of GB.
+
+    `folders`: a driver keeps what it compiles in folders of its own making, which it must be able to enter.
+    """
+    os.umask(0o077 if folders else 0o177)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # whatever the neuron inherited and passed on
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -105,7 +116,7 @@ def _contain() -> None:
             Path("/proc/self", file).write_text(value)
 
 
-def _fail(channel: int, message: str, kind: str) -> int:
+def _fail(channel: int, message: str, kind: Kind) -> int:
     _say(channel, {"error": message, "kind": kind})
     return 1
 

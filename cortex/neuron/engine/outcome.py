@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Kind = Literal["model", "memory", "timeout", "crash", "start"]
+Kind = Literal["model", "memory", "timeout", "crash", "start", "backend"]
 Cause = Literal["gpu", "memory", "crash"]
 
 
@@ -27,7 +27,8 @@ class EngineFailed(Exception):  # noqa: N818  reads as what happened
     """An engine did not become ready.
 
     kind   model: the file cannot be served; memory: it does not fit; timeout: it was not ready in time;
-           crash: the process died; start: the process could not be started as specified
+           crash: the process died; start: the process could not be started as specified;
+           backend: its code for GPUs cannot be loaded, or sees none
     """
 
     def __init__(self, reason: str, *, kind: Kind, log_tail: tuple[str, ...] = ()) -> None:
@@ -78,7 +79,7 @@ def _signal_name(number: int) -> str:
 _GPU_ERROR = re.compile(r"(?:CUDA|ROCm|HIP|MUSA|SYCL) error\b.*|.*(?:ErrorDeviceLost|DeviceLostError).*")
 _PREFIX = re.compile(r"^[\d.]+ [A-Z] +")  # llama.cpp's time and level
 _LAST_WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    ("memory", re.compile(r"((?:failed|unable) to allocate.*|.*out of memory.*|.*bad_alloc.*)", re.IGNORECASE)),
+    ("memory", re.compile(r"((?:failed|unable) to allocate(?!.* pinned memory).*|.*out of memory.*|.*bad_alloc.*)", re.IGNORECASE)),
     ("start", re.compile(r"(couldn't bind.*)")),
     ("model", re.compile(r"common_chat_templates_init: error: (.*)")),
     ("model", re.compile(r"(.*exceeds maximum.*)")),
@@ -103,6 +104,8 @@ def failure_of(ended: EngineExit, message: Mapping[str, Any]) -> EngineFailed:
 
     A library that runs out of memory may abort, and the kernel may be faster than it: both are a matter of memory.
     """
+    if message.get("kind") == "backend":  # what its log says is in there already
+        return EngineFailed(message["error"], kind="backend", log_tail=ended.log_tail)
     words = last_words(ended.log_tail)
     if ended.signal is not None and not (words and words[0] == "memory"):
         kind: Kind = "memory" if ended.signal == signal.SIGKILL else "crash"

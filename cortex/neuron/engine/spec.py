@@ -25,6 +25,9 @@ class EngineSpec:
     prompt_cache_mb    host memory for prompts that left their slot, MiB
     http_threads       requests the engine's server can hold at once
     gpu_layers         layers on GPUs: 0 none, -1 all
+    cpu_backend        file to put in place of the library's own code for processors; None: that
+    gpu_backend        file that adds code for GPUs to the library; None: the library's own, if it has any
+    gpu_libraries      files that `gpu_backend` needs, in the order in which they are to be loaded
     env                added to the process's environment (CUDA_VISIBLE_DEVICES)
     command            another program that serves instead of the harness's library; empty: none
     parent_pid         the neuron; filled in by EngineProcess.start
@@ -54,6 +57,9 @@ class EngineSpec:
     split_mode: str | None = None
     tensor_split: tuple[float, ...] | None = None
     main_gpu: int | None = None
+    cpu_backend: str | None = None
+    gpu_backend: str | None = None
+    gpu_libraries: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     parent_pid: int = 0
@@ -69,4 +75,4 @@ class EngineSpec:
         fields = json.loads(line)
         if fields.get("tensor_split") is not None:
             fields["tensor_split"] = tuple(fields["tensor_split"])
-        return cls(**fields | {"command": tuple(fields.get("command", ()))})
+        return cls(**fields | {name: tuple(fields.get(name, ())) for name in ("command", "gpu_libraries")})

@@ -19,6 +19,7 @@ _PROC = Path("/proc")
 class HostFacts:
     """Constant facts. Memory in MiB; None is "could not be found out".
 
+    cpu_flags                what the processor can do, as /proc/cpuinfo has it; empty where it is no x86
     cpu_unsupported_reason   why engines cannot run on this processor; None: they can
     """
 
@@ -29,11 +30,12 @@ class HostFacts:
     cpu_cores: int
     memory_total_mb: int | None
     numa_nodes: int | None = None
+    cpu_flags: frozenset[str] = frozenset()
     cpu_unsupported_reason: str | None = None
 
 
 def read_facts() -> HostFacts:
-    name = os.uname()
+    name, cpuinfo = os.uname(), _text(_PROC / "cpuinfo") or ""
     return HostFacts(
         hostname=name.nodename,
         os=name.sysname,
@@ -42,7 +44,8 @@ def read_facts() -> HostFacts:
         cpu_cores=usable_cores(),
         memory_total_mb=memory_total_mb(),
         numa_nodes=numa_nodes(),
-        cpu_unsupported_reason=support.cpu_reason(_text(_PROC / "cpuinfo") or ""),
+        cpu_flags=support.cpu_flags(cpuinfo),
+        cpu_unsupported_reason=support.cpu_reason(cpuinfo),
     )
 
 

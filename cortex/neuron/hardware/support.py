@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-import mmap
+import re
 from collections.abc import Iterable
-from pathlib import Path
 
 from cortex.build_info import BUILD_INFO
+from cortex.neuron.hardware import library
 from cortex.wire.fleet import Device
 
 # xllamacpp's wheels are compiled for these; without one of them the engine would die of SIGILL.
 CPU_FEATURES = ("avx2", "fma", "f16c", "bmi2")
 # Machine code for one compute capability runs on the later ones of its major version; 12.0's is for 12.0 alone ("120a").
 _FAMILIES = {"ampere": (8, 6, 9), "ada": (8, 9, 9), "hopper": (9, 0, 9), "blackwell": (12, 0, 0)}
-_LIBRARY = "xllamacpp"
+_ARCHITECTURE = re.compile(r"(\d+)(\d)([a-z]?)(?:-(real|virtual))?")
 
 
 def cpu_reason(cpuinfo: str) -> str | None:
     """`cpuinfo` is the text of /proc/cpuinfo. None: nothing speaks against this processor, or it is no x86."""
-    flags = next((line.partition(":")[2].split() for line in cpuinfo.splitlines() if line.startswith("flags")), None)
-    missing = [feature for feature in CPU_FEATURES if flags is not None and feature not in flags]
+    flags = cpu_flags(cpuinfo)
+    missing = [feature for feature in CPU_FEATURES if flags and feature not in flags]
     if not missing:
         return None
     return f"this host's processor has no {', '.join(missing).upper()}, which the engine of this build needs"
+
+
+def cpu_flags(cpuinfo: str) -> frozenset[str]:
+    """What the processor can do, in the kernel's words; empty where it is no x86."""
+    lines = (line for line in cpuinfo.splitlines() if line.startswith("flags"))
+    return frozenset(next(lines, "").partition(":")[2].split())
 
 
 def cuda_reason(devices: Iterable[Device], flavour: str) -> str | None:
@@ -47,17 +52,39 @@ def _runs(flavour: str, capability: str | None) -> bool:
     return has_major == str(major) and least <= int(has_minor or 0) <= most
 
 
+def backend_reason(devices: Iterable[Device], architectures: Iterable[str]) -> str | None:
+    """Why a CUDA backend compiled for `architectures` (CMake's words) cannot use these GPUs; None when it can, or when the driver does not tell."""
+    architectures = tuple(architectures)
+    strangers = [
+        device
+        for device in devices
+        if device.compute_capability and not any(covers(each, device.compute_capability) for each in architectures)
+    ]
+    if not strangers:
+        return None
+    told = ", ".join(f"{device.name} ({device.compute_capability})" for device in strangers)
+    return f"this build's CUDA backend is compiled for {', '.join(architectures)}, not for {told}"
+
+
+def covers(architecture: str, capability: str) -> bool:
+    """Whether code for one architecture runs on a GPU of this compute capability, "8.9".
+
+    Machine code ("86-real") runs on later minor versions of its major one; PTX ("80-virtual"), which the driver compiles,
+    on everything later; "86" is both. With a letter behind it ("120a") it is for that very capability.
+    """
+    parts = _ARCHITECTURE.fullmatch(architecture)
+    if parts is None:
+        return False
+    major, minor, letter, kind = parts.groups()
+    own = (int(major), int(minor))
+    has_major, _, has_minor = capability.partition(".")
+    has = (int(has_major), int(has_minor or 0))
+    if letter:
+        return has == own
+    return (kind != "real" and has >= own) or (kind != "virtual" and has[0] == own[0] and has >= own)
+
+
 @functools.cache
 def engine_flavour() -> str:
-    """What engines were compiled for: as build/compile noted it; from source, "cuda" or "cpu" by a look into the library."""
-    return BUILD_INFO.get("flavour") or ("cuda" if any(map(_knows_cuda, _libraries())) else "cpu")
-
-
-def _libraries() -> list[Path]:
-    found = importlib.util.find_spec(_LIBRARY)  # does not import it
-    return sorted(Path(found.origin).parent.glob("*.so*")) if found and found.origin else []
-
-
-def _knows_cuda(library: Path) -> bool:
-    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(b"ggml_cuda") >= 0
+    """What the library itself was compiled for: "cpu" without CUDA in it, else as build/compile noted it, or "cuda"."""
+    return (BUILD_INFO.get("flavour") or "cuda") if library.has_cuda() else "cpu"

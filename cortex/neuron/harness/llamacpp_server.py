@@ -7,16 +7,22 @@ from typing import Any
 import xllamacpp
 
 from cortex.neuron.engine.spec import EngineSpec
+from cortex.neuron.harness import ggml_backends
 
 _LOG_LEVEL = 3  # llama.cpp's "info": no prompt is ever written at it
 _KEPT: list[Any] = []  # the server lives as long as its process
 
 
 def serve(spec: EngineSpec) -> dict[str, Any]:
-    """Load the model and listen on the specification's socket. Raises RuntimeError; the library's log has the reason."""
+    """Load the model and listen on the specification's socket. Raises RuntimeError; the library's log has the reason.
+
+    The answer tells `{engine, version, system}`, and `cpu_backend` or `cpu_backend_problem` where the specification names one.
+    """
+    backends = ggml_backends.load(xllamacpp.xllamacpp.__file__, spec)
     server = xllamacpp.Server(_params(spec))
     _KEPT.append(server)
-    return {"engine": "llama.cpp", "version": xllamacpp.__version__, "system": xllamacpp.get_system_info()}
+    told = {"engine": "llama.cpp", "version": xllamacpp.__version__, "system": xllamacpp.get_system_info()}
+    return told | backends
 
 
 def _params(spec: EngineSpec) -> Any:
