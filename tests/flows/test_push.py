@@ -20,6 +20,7 @@ from helpers.live import SCRIPTED, SCRIPTED_MODEL, Live, live, neuron_config
 from helpers.tap import Tap, tap
 from helpers.waiting import until
 
+from cortex.gateway.fleet import sync
 from cortex.neuron import app as neuron_app
 
 pytestmark = pytest.mark.model
@@ -157,6 +158,64 @@ def test_a_request_brings_the_files_to_where_the_model_may_run(tmp_path, scripte
     asyncio.run(scenario(allow=False))
     (tmp_path / "a/org/scripted/scripted-F32.gguf").unlink()
     asyncio.run(scenario(allow=True))
+
+
+def test_a_copy_whose_source_dies_goes_on_from_another_one(tmp_path, scripted_model):
+    """What has come stays, and the rest is brought by a neuron with the same file under whatever name; the client only waits."""
+    size = scripted_model.stat().st_size
+    pinned = {"models": [{"id": ORG, "pinned_on": ["b"], "harness": "llamacpp", **SETTINGS}]}
+
+    async def scenario():
+        async with (
+            neuron(give(tmp_path / "a", scripted_model, "org/scripted/scripted-F32.gguf")) as a,
+            neuron(tmp_path / "b") as b,
+            neuron(give(tmp_path / "c", scripted_model, "org/scripted/of-c-F32.gguf")) as c,
+            tap(port_of(a.url)) as to_a,
+            tap(port_of(c.url)) as to_c,
+            fleet(
+                ref("a", to_a.url),
+                ref("b", b.url),
+                ref("c", to_c.url),
+                catalogue=pinned,
+                sync={"allow": True},
+                unhealthy_after=1,
+            ) as client,
+        ):
+            to_a.cut_answers_after = to_a.answered + size // 2
+            before = to_c.answered
+            said = await client.chat(ORG, messages=[{"role": "user", "content": "Hello"}], max_tokens=8)
+            assert (said.status_code, said.headers["x-cortex-node"]) == (200, "b"), said.text
+            assert (to_a.cuts, to_a.plugged) == (1, False)
+            assert size // 8 < to_c.answered - before < size
+            assert sha256(tmp_path / "b/org/scripted/scripted-F32.gguf") == sha256(scripted_model)
+
+    asyncio.run(scenario())
+
+
+def test_a_copy_ends_when_no_source_is_left_and_takes_no_other_files(tmp_path, scripted_model, monkeypatch):
+    """A model of the same name is not the same file: the error names who was asked, and what came is kept."""
+    monkeypatch.setattr(sync, "PAUSE_S", 0.001)  # between attempts to reach who is dead
+    size = scripted_model.stat().st_size
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/scripted.gguf").write_bytes(scripted_model.read_bytes() + b"another")
+
+    async def scenario():
+        async with (
+            neuron(give(tmp_path / "a", scripted_model)) as a,
+            neuron(tmp_path / "b") as b,
+            neuron(tmp_path / "c") as c,
+            tap(port_of(a.url)) as to_a,
+            fleet(ref("a", to_a.url), ref("b", b.url), ref("c", c.url)) as client,
+        ):
+            to_a.cut_answers_after = to_a.answered + size // 2
+            status, told = await push(client)
+            assert (status, told["error"]["code"]) == (502, "copy_failed"), told
+            assert "neither 'a' nor 'c'" in told["error"]["message"]
+            (partial,) = (tmp_path / "b/.incoming").glob("*.incomplete")
+            assert 0 < partial.stat().st_size < size
+            assert await listed(b) == []
+
+    asyncio.run(scenario())
 
 
 def test_a_copy_that_fails_is_the_answer_to_whoever_waits_for_the_model(tmp_path, scripted_model):

@@ -17,15 +17,19 @@ class Tap:
     """Passes on what comes for `port`. What it does wrong is set on it, and happens once.
 
     cut_after   bytes towards the server; then every connection breaks, and nobody gets through until `plugged` is set
+    cut_answers_after  the same, of bytes from the server
     flip_after  bytes towards the server; the first byte after them that is no ASCII is changed: never one of a head
     passed      bytes that went towards the server
+    answered    bytes that came from it
     """
 
     port: int
     url: str = ""
     cut_after: int | None = None
+    cut_answers_after: int | None = None
     flip_after: int | None = None
     passed: int = 0
+    answered: int = 0
     cuts: int = 0
     flips: int = 0
     plugged: bool = True
@@ -40,13 +44,13 @@ class Tap:
             stack.callback(to_server.transport.abort)
             self._open |= {writer, to_server}
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass(reader, to_server, watched=True))
-                both.create_task(self._pass(theirs, writer, watched=False))
+                both.create_task(self._pass(reader, to_server, back=False))
+                both.create_task(self._pass(theirs, writer, back=True))
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, watched: bool) -> None:
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: bool) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(PIECE):
-                piece = self._watch(data) if watched else data
+                piece = self._watch_answer(data) if back else self._watch(data)
                 if not self.plugged:
                     break
                 writer.write(piece)
@@ -56,10 +60,8 @@ class Tap:
     def _watch(self, data: bytes) -> bytes:
         self.passed += len(data)
         if self.cut_after is not None and self.passed > self.cut_after:
-            self.cut_after, self.plugged = None, False
-            self.cuts += 1
-            for writer in self._open:
-                writer.transport.abort()
+            self.cut_after = None
+            self._cut()
         if self.flip_after is not None and self.passed > self.flip_after:
             at = next((index for index, byte in enumerate(data) if byte > 127), None)
             if at is not None:
@@ -67,6 +69,19 @@ class Tap:
                 self.flips += 1
                 return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         return data
+
+    def _watch_answer(self, data: bytes) -> bytes:
+        self.answered += len(data)
+        if self.cut_answers_after is not None and self.answered > self.cut_answers_after:
+            self.cut_answers_after = None
+            self._cut()
+        return data
+
+    def _cut(self) -> None:
+        self.plugged = False
+        self.cuts += 1
+        for writer in self._open:
+            writer.transport.abort()
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -15,6 +16,7 @@ from cortex.gateway.fleet.state import Fleet
 from cortex.gateway.fleet.sync import Copy, Sync
 from cortex.gateway.live import Live
 from cortex.gateway.routing.feasible import files_of
+from cortex.gateway.routing.placement import givers
 from cortex.gateway.routing.types import Node
 
 BEGIN_S = 8.0  # for the job to be there; a large file may have to be read first, and that is said
@@ -47,23 +49,29 @@ class PushApi:
         asked = web.parse(PushRequest, web.json_object(request))
         taker = self._node(asked.node)
         files = self._files(asked.model_id)
+        if not files:
+            raise errors.model_not_found(asked.model_id, "on the disk of any node")
         told: dict[str, Any] = {"node": taker.name}
         if taker.name in files:
             return web.json({"status": "present", **told})
         giver = self._giver(asked, files)
         _check_takes(taker)
         copy, task = self._sync.copy(
-            files[giver.name], giver.name, taker.name, rate=asked.rate or self._live.config.sync.rate
+            files[giver.name],
+            giver.name,
+            taker.name,
+            givers=functools.partial(self._givers, asked),
+            rate=asked.rate or self._live.config.sync.rate,
         )
-        told["from"] = copy.source
+        job = None
         if asked.wait:
             await asyncio.wait([task])
-        elif (job := await copy.begun(BEGIN_S)) and not task.done():
-            return web.json(
-                {"status": "pushing", **told, "job": job.model_dump(mode="json", exclude_none=True)}, status=202
-            )
-        elif not task.done():
-            return web.json({"status": "preparing", **told, **_hashing(copy)}, status=202)
+        else:
+            job = await copy.begun(BEGIN_S)
+        told["from"] = copy.source
+        if not task.done():
+            begun = {"job": job.model_dump(mode="json", exclude_none=True)} if job else _hashing(copy)
+            return web.json({"status": "pushing" if job else "preparing", **told, **begun}, status=202)
         if error := task.result():
             raise error
         return web.json({"status": "pushed", **told})
@@ -78,9 +86,12 @@ class PushApi:
         """By node: what it lists the model as."""
         model_id = self._live.catalogue.resolve(asked)
         found = files_of(model_id, self._live.catalogue.profile(model_id), self._fleet.snapshot)
-        if not found:
-            raise errors.model_not_found(model_id, "on the disk of any node")
         return {node: replica.model_id for node, replica in found.items()}
+
+    def _givers(self, asked: PushRequest) -> dict[str, str]:
+        """Who may go on when the first giver fails: nobody else where the operator named it."""
+        files = self._files(asked.model_id)
+        return {name: files[name] for name in givers(files, self._fleet.snapshot) if asked.source in (None, name)}
 
     def _giver(self, asked: PushRequest, files: dict[str, str]) -> Node:
         nodes = [self._fleet.snapshot.by_name[name] for name in sorted(files) if asked.source in (None, name)]

@@ -16,5 +16,8 @@ lifecycle.py  loads for requests: single-flight
 flight.py     one model's way into memory, decision after decision
 room.py       making room: victims leave, and memory is seen to be free
 loads.py      what neurons are asked to do: load, follow, unload
+sync.py       copies of models' files from neuron to neuron
+sources.py    from whom a copy takes them
+files.py      a neuron's files, asked for and sent piece by piece
 upkeep.py     what nobody asks for: idle models leave, resident ones come back
 """

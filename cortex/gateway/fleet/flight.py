@@ -7,6 +7,7 @@ out all the same. So the next candidate is asked, then one where everybody who m
 from __future__ import annotations
 
 import asyncio
+import functools
 from dataclasses import dataclass, field
 
 from cortex import errors
@@ -187,7 +188,11 @@ class Flight:
         node, self.job_id = candidate.node, None
         try:
             copy, task = self._sync.copy(
-                self._router.listed_as(self.model_id, source), source, node, rate=self._router.rate
+                self._router.listed_as(self.model_id, source),
+                source,
+                node,
+                givers=functools.partial(self._router.givers, self.model_id),
+                rate=self._router.rate,
             )
         except NeuronError as error:
             self._blame(node, as_error(error))

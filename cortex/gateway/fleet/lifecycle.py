@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -119,9 +120,15 @@ class Lifecycle:
         return list(await asyncio.gather(*(self._loads.keep(node, request) for node in nodes)))
 
     async def _begin_copy(self, candidate: Candidate, source: str) -> Job | None:
-        listed = self._router.listed_as(candidate.request.model_id, source)
+        model_id = candidate.request.model_id
         try:
-            copy, _ = self.sync.copy(listed, source, candidate.node, rate=self._router.rate)
+            copy, _ = self.sync.copy(
+                self._router.listed_as(model_id, source),
+                source,
+                candidate.node,
+                givers=functools.partial(self._router.givers, model_id),
+                rate=self._router.rate,
+            )
         except NeuronError as error:
             raise as_error(error) from error
         return await copy.begun(COPY_S)

@@ -15,9 +15,11 @@ from cortex.gateway.routing import turns
 from cortex.gateway.routing.decisions import Decision, Queue
 from cortex.gateway.routing.eviction import Circumstances
 from cortex.gateway.routing.feasible import files_of
+from cortex.gateway.routing.placement import givers
 from cortex.gateway.routing.plan import explain
 from cortex.gateway.routing.route import route
 from cortex.gateway.routing.turns import Want
+from cortex.gateway.routing.types import Replica
 
 
 @dataclass(slots=True)
@@ -52,8 +54,16 @@ class Router:
 
     def listed_as(self, model_id: str, node: str) -> str:
         """What a node calls its file of a model."""
-        file = files_of(model_id, self._live.catalogue.profile(model_id), self._fleet.snapshot).get(node)
+        file = self._files(model_id).get(node)
         return file.model_id if file else model_id
+
+    def givers(self, model_id: str) -> dict[str, str]:
+        """The nodes that give others their file of a model now, and what they call it."""
+        files = self._files(model_id)
+        return {node: files[node].model_id for node in givers(files, self._fleet.snapshot)}
+
+    def _files(self, model_id: str) -> dict[str, Replica]:
+        return files_of(model_id, self._live.catalogue.profile(model_id), self._fleet.snapshot)
 
     def circumstances(self, **learned: Any) -> Circumstances:
         if any(learned.values()) or self._waiting or self._leaving:

@@ -1,7 +1,8 @@
 """Copies of models' files from a neuron that has them to one that lacks them.
 
 Piece by piece through this gateway, which holds one piece at a time. A cut, on whatever side, costs the piece that was on
-its way; pieces that were changed on theirs are sent again. The neuron that receives has the job, and the last word.
+its way; pieces that were changed on theirs are sent again. A neuron that gives no more is replaced by another one with the
+same files (`sources`), from the byte on that is missing. The neuron that receives has the job, and the last word.
 """
 
 from __future__ import annotations
@@ -10,33 +11,43 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 from cortex import errors
 from cortex.errors import CortexError
 from cortex.gateway.fleet.client import JOB_WAIT_S, NeuronClient, NeuronError, NeuronRefusal
 from cortex.gateway.fleet.files import ModelFiles
 from cortex.gateway.fleet.poller import Poller
+from cortex.gateway.fleet.sources import ATTEMPTS, Givers, Sources
 from cortex.tasks import Tasks
 from cortex.wire.errors import error_of
 from cortex.wire.fleet import Job, JobStage
-from cortex.wire.sync import Hashing, ModelFile, Offer, Receive
+from cortex.wire.sync import Hashing, ModelFile, Receive
 
 KIB = 1 << 10
 LEAST_PIECE = 64 * KIB
-ATTEMPTS = 6  # in a row that brought nothing
-PAUSE_S = 0.25  # doubled with each of them
+PAUSE_S = 0.25  # doubled with each attempt in a row that brought nothing
 PACE_S = 0.1
 # Refusals that say no more than that the two sides have to agree again on what is where.
 _AGREE_AGAIN = frozenset(
     {"not_next", "not_begun", "not_offered", "file_changed", "piece_corrupt", "sender_gone", "not_found"}
 )
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+class _NotGivenError(Exception):
+    """The neuron that gives the files failed, and not the one that takes them."""
+
+    def __init__(self, reason: NeuronError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 class Copy:
-    """One model's files on their way from `source` to `node`.
+    """One model's files on their way to `node`, which knows them by the name that its first source has for them.
 
     rate     bytes a second; None: as fast as it goes. It may be changed at any time
     job      of the neuron that receives, as it was told first; None: not yet
@@ -44,23 +55,30 @@ class Copy:
     """
 
     def __init__(
-        self, model_id: str, source: NeuronClient, node: NeuronClient, poller: Poller, rate: int | None
+        self, sources: Sources, node: str, clients: Mapping[str, NeuronClient], poller: Poller, rate: int | None
     ) -> None:
-        self.model_id = model_id
-        self.source = source.name
-        self.node = node.name
+        self.model_id = sources.model_id
+        self.node = node
         self.rate = rate
         self.job: Job | None = None
         self.hashing: Hashing | None = None
         self.moved: list[Callable[[], None]] = []
-        self._giver = ModelFiles(source)
-        self._taker = ModelFiles(node)
-        self._client = node
+        self._sources = sources
+        self._clients = clients
+        self._client = clients[node]
+        self._giver = ModelFiles(clients[sources.node])
+        self._taker = ModelFiles(self._client)
         self._poller = poller
         self._sender = uuid.uuid4().hex
+        self._announced: tuple[str, tuple[ModelFile, ...]] | None = None  # by whom, and what
         self._sent = 0
         self._due = 0.0
         self._begun = asyncio.Event()
+
+    @property
+    def source(self) -> str:
+        """Who gives the files now."""
+        return self._sources.node
 
     async def run(self) -> CortexError | None:
         """To the end; what went wrong, or None. What came stays where it is, for the next time."""
@@ -83,46 +101,72 @@ class Copy:
         return self.job
 
     async def _persist(self) -> CortexError | None:
-        failures = 0
+        failures = 0  # of the neuron that receives, in a row
         while True:
-            before = self._sent
+            before, source = self._sent, self.source
             try:
                 return await self._attempt()
-            except NeuronRefusal as refusal:
-                if refusal.error.code not in _AGREE_AGAIN and refusal.error.retry_after is None:
-                    return refusal.error
-                reason: NeuronError = refusal
+            except _NotGivenError as not_given:
+                reason = not_given.reason
+                if self._sent > before:
+                    self._sources.gave()
+                if not self._sources.failed(for_good=_is_final(reason)):
+                    return self._nobody_left(reason)
+                failed = self._sources.failures if self.source == source else 0
             except NeuronError as error:
                 reason = error
-            failures = 1 if self._sent > before else failures + 1
-            if failures >= ATTEMPTS:
-                return _gave_up(self, reason)
-            log.info("a copy is taken up again: %s", reason)
-            await asyncio.sleep(PAUSE_S * 2**failures)
+                if self._sent > before:
+                    failures = 0
+                    self._sources.gave()
+                failed = failures = failures + 1
+                if failures >= ATTEMPTS or _is_final(reason):
+                    return _told(reason) or self._not_brought(f"'{self.node}' cannot be reached")
+            log.info("a copy is taken up again from '%s': %s", self.source, reason)
+            if failed:
+                await asyncio.sleep(PAUSE_S * 2**failed)
 
     async def _attempt(self) -> CortexError | None:
-        offer = await self._offer()
-        receiving = await self._taker.receive(self.model_id, Receive(files=offer.files, sender=self._sender))
+        files = await self._offer()
+        receiving = await self._taker.receive(self.model_id, Receive(files=files, sender=self._sender))
         self.job = receiving.job
         self._begun.set()
         if not receiving.joined:
             have = {arrived.sha256: arrived.have for arrived in receiving.files}
-            for file in offer.files:
+            for file in files:
                 await self._send(file, have.get(file.sha256, 0), receiving.piece_bytes)
         return await self._settled(receiving.job.id)
 
-    async def _offer(self) -> Offer:
-        while isinstance(offer := await self._giver.offer(self.model_id), Hashing):
+    async def _given(self, asking: Awaitable[T]) -> T:
+        try:
+            return await asking
+        except NeuronError as error:
+            raise _NotGivenError(error) from error
+
+    async def _offer(self) -> tuple[ModelFile, ...]:
+        """The files as they were announced first: another source may have them elsewhere, but no others."""
+        source, listed = self.source, self._sources.model_id
+        try:
+            self._giver = ModelFiles(self._clients[source])
+        except NeuronError as error:
+            raise _NotGivenError(error) from error
+        while isinstance(offer := await self._given(self._giver.offer(listed)), Hashing):
             self.hashing = offer
             self._tell()
-        return offer
+        if self._announced is None or self._announced[0] == source:
+            self._announced = source, offer.files
+        first, files = self._announced
+        if {file.sha256 for file in offer.files} != {file.sha256 for file in files}:
+            other = f"'{source}' has other files of '{listed}' than '{first}'"
+            refused = errors.invalid_request(other, code="does_not_offer", status=409)
+            raise _NotGivenError(NeuronRefusal(source, refused))
+        return files
 
     async def _send(self, file: ModelFile, at: int, most: int) -> None:
         size = LEAST_PIECE
         while at < file.size:
             began = time.monotonic()
             last = min(at + self._allowed(size, most), file.size) - 1
-            piece = await self._giver.piece(self.model_id, file.sha256, at, last)
+            piece = await self._given(self._giver.piece(self._sources.model_id, file.sha256, at, last))
             arrived = await self._taker.put(self.model_id, file.sha256, piece)
             if arrived.have <= at:
                 raise NeuronError(f"neuron '{self.node}' took a piece and says that it did not")
@@ -165,6 +209,18 @@ class Copy:
         for moved in self.moved:
             moved()
 
+    def _nobody_left(self, reason: NeuronError) -> CortexError:
+        asked = [f"'{node}'" for node in self._sources.asked]
+        if len(asked) > 1:
+            return self._not_brought(f"neither {' nor '.join(asked)} gives them any more")
+        return _told(reason) or self._not_brought(f"'{self.source}' cannot be reached")
+
+    def _not_brought(self, why: str) -> CortexError:
+        return errors.upstream_failed(
+            f"the files of '{self.model_id}' could not be brought to '{self.node}': {why}. What came is kept",
+            code="copy_failed",
+        )
+
 
 class Sync:
     """The copies of one gateway, each once."""
@@ -176,16 +232,17 @@ class Sync:
         self._copies: dict[tuple[str, str], tuple[Copy, asyncio.Task[CortexError | None]]] = {}
 
     def copy(
-        self, model_id: str, source: str, node: str, *, rate: int | None
+        self, model_id: str, source: str, node: str, *, givers: Givers, rate: int | None
     ) -> tuple[Copy, asyncio.Task[CortexError | None]]:
-        """Begin a copy, or join the one that runs, at `rate` from now on. `model_id` is what the source lists. The copy goes on
-        also when nobody waits for its task any more. Raises NeuronError when one of the two is gone.
+        """Begin a copy, or join the one that runs, at `rate` from now on. `model_id` is what the source lists; `givers`: who
+        else may give the files when it fails. The copy goes on also when nobody waits for its task any more. Raises
+        NeuronError when one of the two is gone.
         """
         key = model_id, node
         if key in self._copies:
             self._copies[key][0].rate = rate
             return self._copies[key]
-        copy = Copy(model_id, self._clients[source], self._clients[node], self._poller, rate)
+        copy = Copy(Sources(source, model_id, givers), node, self._clients, self._poller, rate)
         task = self._tasks.start(f"copy {model_id} to {node}", copy.run())
         self._copies[key] = copy, task
         task.add_done_callback(lambda _: self._copies.pop(key, None))
@@ -199,12 +256,16 @@ def next_size(size: int, took_s: float, most: int) -> int:
     return max(size // 2, LEAST_PIECE) if took_s > 2 else size
 
 
-def _gave_up(copy: Copy, reason: NeuronError) -> CortexError:
+def _is_final(reason: NeuronError) -> bool:
+    """Whether it says that asking again is no use."""
+    return (
+        isinstance(reason, NeuronRefusal) and reason.error.code not in _AGREE_AGAIN and reason.error.retry_after is None
+    )
+
+
+def _told(reason: NeuronError) -> CortexError | None:
+    """What a neuron said; None when it said nothing, and only the log has more."""
     if isinstance(reason, NeuronRefusal):
         return reason.error
     log.warning("%s", reason)
-    return errors.upstream_failed(
-        f"the files of '{copy.model_id}' could not be brought from '{copy.source}' to '{copy.node}': one of the two "
-        "cannot be reached. What came is kept",
-        code="copy_failed",
-    )
+    return None

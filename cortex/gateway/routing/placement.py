@@ -87,9 +87,12 @@ def candidates(search: Search) -> tuple[Candidate, ...]:
 
 def giver(files: Iterable[str], fleet: FleetSnapshot) -> str | None:
     """Of the nodes with a file, one that gives it to others."""
-    return next(
-        (name for name in files if (node := fleet.by_name[name]).offers and (node.ready or node.draining)), None
-    )
+    return next(givers(files, fleet), None)
+
+
+def givers(files: Iterable[str], fleet: FleetSnapshot) -> Iterator[str]:
+    """The nodes that give their file to others now."""
+    return (name for name in files if (node := fleet.by_name[name]).offers and (node.ready or node.draining))
 
 
 def _ranked(search: Search) -> tuple[Candidate, ...]:
