@@ -3,6 +3,8 @@
 relay.py        the gateway against nginx: requests/s and SSE events/s
 cycles.py       a neuron's memory, files and children over many loads and unloads
 binary.py       the compiled file beside its sources: start, memory, size
+engine.py       the built-in engine with ggml's backend for this processor beside itself without
+random_model.py its model: random weights in any format
 fleet.py        a gateway in front of a thousand hosts: decisions, listings, polling
 mock_fleet.py   these hosts, in one process
 proxies.py      the gateway and two nginx as pinned processes before the same upstream

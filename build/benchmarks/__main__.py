@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import binary, cycles, fleet, relay
+from benchmarks import binary, cycles, engine, fleet, relay
 from benchmarks.errors import CannotRun
 
 EPILOG = """\
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (relay, cycles, binary, fleet):
+    for module in (relay, cycles, binary, engine, fleet):
         module.add_command(commands)
     return parser
 

@@ -21,6 +21,7 @@ OPTIONS = (
     "-DGGML_BACKEND_DL=ON",
     "-DGGML_NATIVE=OFF",  # for the processors that are named, not for the one that compiles
     "-DCMAKE_MODULE_LINKER_FLAGS=-Wl,-Bsymbolic",
+    "-DCMAKE_SKIP_RPATH=ON",  # no folder of this machine is to be searched
     *(f"-DLLAMA_BUILD_{part}=OFF" for part in ("COMMON", "TOOLS", "SERVER", "TESTS", "EXAMPLES", "APP")),
 )
 BASE = "libggml-base.so"
@@ -41,13 +42,13 @@ def compile_target(folder: Path, target: str, jobs: int, environ: Mapping[str, s
 
 
 def fit(built: Path, module: Path) -> None:
-    """`built` as `module`: without symbol table, search path of the build, and a libggml-base of its own."""
+    """`built` as `module`: without symbol table, and without a libggml-base of its own."""
     subprocess.run(["strip", "--strip-unneeded", "-o", module, built], check=True)
     patchelf = tools.path("patchelf")
     asked = subprocess.run([patchelf, "--print-needed", module], capture_output=True, text=True, check=True).stdout
-    unwanted = [f"--remove-needed={name}" for name in asked.split() if name.startswith(BASE)]
-    for change in ("--remove-rpath", *unwanted):
-        subprocess.run([patchelf, *change.split("="), module], check=True)
+    for name in asked.split():
+        if name.startswith(BASE):
+            subprocess.run([patchelf, "--remove-needed", name, module], check=True)
 
 
 def check(module: Path, library: Path) -> None:
