@@ -110,6 +110,7 @@ class Connection(asyncio.Protocol):
             answer is not None
             and answer.complete
             and answer.keepalive
+            and not self._paused  # what nobody reads goes on being stopped
             and transport is not None
             and not transport.is_closing()
             and transport.get_write_buffer_size() == 0

@@ -151,6 +151,9 @@ class Pool:
             raise ConnectFailed(f"{address} accepted no connection within {timeout_s:g} s") from error
         except (OSError, ValueError) as error:  # ValueError: a host name or socket path that cannot exist
             raise ConnectFailed(f"cannot connect to {address}: {error}") from error
+        except BaseException:  # cancelled, perhaps in the very moment in which it came about
+            connection.abort()
+            raise
         if self._closed:
             connection.abort()
             raise ConnectFailed(f"cannot connect to {address}: the pool is closed")

@@ -12,6 +12,7 @@ from cortex.net.errors import ProtocolError
 
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) HTTP/1\.([01])\r\n")
 _FIELD = re.compile(r"^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n\0]*)\r\n", re.MULTILINE)
+_ASKED = re.compile(rb"([A-Z]{1,32}) (?:https?://[^/?# ]*)?(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)")
 _FRAMING = frozenset({"connection", "content-length", "expect", "transfer-encoding"})
 _LENGTH = re.compile(r"[0-9]{1,18}")
 
@@ -77,6 +78,12 @@ class RequestHead:
             raise ProtocolError("the content-length is no number of bytes")
         self.chunked = bool(codings)
         self.length = int(lengths[0]) if lengths else 0
+
+
+def asked_of(head: bytes) -> tuple[str, str]:
+    """Method and path of what is no whole head, or none at all, as far as it tells them; empty where it does not."""
+    told = _ASKED.match(head)
+    return (told[1].decode(), told[2].decode()) if told else ("", "")
 
 
 def _fields(lines: str) -> list[tuple[str, str]]:

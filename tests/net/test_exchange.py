@@ -15,6 +15,7 @@ from helpers.waiting import until
 from cortex.net.address import Address
 from cortex.net.deadline import Deadline
 from cortex.net.errors import ConnectFailed, ConnectionLost, IdleTimeout, NetError, ProtocolError
+from cortex.net.http1 import BUFFER_LIMIT_BYTES
 from cortex.net.pool import Pool
 from cortex.tasks import running
 
@@ -215,6 +216,49 @@ def test_cancelled_at_every_step(run: Run):
             assert 0 < finished < 200
 
     run(scenario())
+
+
+def test_cancelled_at_every_step_of_a_hasty_connection(run: Run):
+    """Also in the very moment in which it has come about: nobody has it then, and the upstream sees it go."""
+
+    async def scenario() -> None:
+        for turns in range(20):
+            async with serving(ALWAYS_OK) as (pool, address, upstream):
+                opening = pool.open(address, "GET", "/", connect_timeout_s=0.3)
+                async with running(opening, name="open") as task:
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    if task.done():
+                        break
+                for peer in upstream.peers:
+                    await asyncio.wait_for(peer.left.wait(), 10)
+                assert repr(pool) == NOTHING_LEFT
+
+    run(scenario())
+
+
+def test_an_answer_that_was_whole_and_not_read_leaves_a_connection_that_can_be_used(run: Run, tmp_path: Path):
+    """It filled the buffer to its limit, where reading stops: the next answer on that connection must come all the same."""
+
+    size = BUFFER_LIMIT_BYTES + 1  # passes the limit with its last byte
+
+    async def scenario() -> None:
+        large = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)
+        async with serving([Peer.request, large, Peer.request, OK], ALWAYS_OK, uds=tmp_path / "s") as (
+            pool,
+            address,
+            _,
+        ):
+            async with await pool.open(address, "GET", "/"):
+                await until(lambda: _whole(pool))
+            async with await pool.open(address, "GET", "/", head_timeout_s=10) as exchange:
+                assert await exchange.read_all(5, 10) == b"hello"
+
+    run(scenario())
+
+
+def _whole(pool: Pool) -> bool:
+    return all(connection.current().complete for connection in pool._open)
 
 
 def test_an_exchange_left_early_is_closed(run: Run):
