@@ -22,7 +22,7 @@ from sanic.server.protocols.http_protocol import HttpProtocol
 
 from cortex.net.errors import ProtocolError
 from cortex.net.headers import response_head, without_breaks
-from cortex.net.request import RequestHead
+from cortex.net.request import RequestHead, asked_of
 
 HEADER_LIMIT_BYTES = 32 * 1024  # agents send some KiB of what they are
 LINGER_S = 2.0  # for the rest of a body that is refused
@@ -40,6 +40,17 @@ class ParsedRequest(Request[Any, Any]):
         super().__init__(head.target, headers, head.version, head.method, protocol.transport, protocol.app)
         self.path: str = self._parsed_url.path.decode()
         self.ctx = SimpleNamespace()  # type: ignore[misc]
+
+
+class UnreadRequest(Request[Any, Any]):
+    """What a head that cannot be read, or has not come whole, was about; the path may be empty."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, method: str, path: str, protocol: Any) -> None:
+        headers: Any = []
+        super().__init__(b"*", headers, "1.1", method or "NONE", protocol.transport, protocol.app)
+        self.path: str = path
 
 
 class Http1(Http):
@@ -73,6 +84,13 @@ class Http1(Http):
         if not 0 <= end < HEADER_LIMIT_BYTES:
             raise PayloadTooLarge("Request header exceeds the size limit")
         return end
+
+    def create_empty_request(self) -> None:
+        """A request to hang an error on, where none could be read: its path says in which dialect it is told."""
+        method, path = asked_of(bytes(self.recv_buffer[:HEADER_LIMIT_BYTES]))
+        self.head_only = method == "HEAD"
+        self.request = UnreadRequest(method, path, self.protocol)
+        self.request.stream = self
 
     def _begin_body(self, head: RequestHead, begins: int) -> None:
         """Take a body that has come whole; leave any other to Sanic's reader."""

@@ -176,7 +176,7 @@ def test_what_the_gateway_says_itself(dialect, tmp_path):
             seen(await ask(json=None, content=b"{"), "malformed_json")
             seen(await ask(json=None, content=b"[]"), "invalid_request_body")
             seen(await ask(json=body | {"x": "x" * 1_100_000}), "body_too_large")
-            check("openai", await ask(headers={"x-long": "x" * 40_000}), "headers_too_large")  # a head that nobody read
+            seen(await ask(headers={"x-long": "x" * 40_000}), "headers_too_large")
             seen(await ask(method="GET", json=None), "method_not_allowed")
             seen(await ask(json=body | {"model": "org/none"}), "model_not_found")
             seen(await ask("nobody"), "invalid_api_key")

@@ -228,6 +228,49 @@ def test_a_head_beyond_the_limit_is_refused_before_its_end():
     _run(scenario)
 
 
+OPENAI, ANTHROPIC, OLLAMA = b'{"error":{"message":', b'{"type":"error","error":{', b'{"error":"'
+LONG = b"x: " + b"a" * 40_000
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "shape"),
+    [
+        (b"POST /v1/messages HTTP/1.1\r\n" + LONG, 431, ANTHROPIC),
+        (b"POST /v1/messages/count_tokens?beta=true HTTP/1.1\r\n" + LONG, 431, ANTHROPIC),
+        (b"POST http://gateway/v1/messages HTTP/1.1\r\n" + LONG, 431, ANTHROPIC),
+        (b"POST /v1/messages?" + b"a" * 40_000, 431, ANTHROPIC),
+        (b"POST /api/chat HTTP/1.1\r\n" + LONG, 431, OLLAMA),
+        (b"POST /v1/chat/completions HTTP/1.1\r\n" + LONG, 431, OPENAI),
+        (b"POST /v1/messages HTTP/1.1\r\nno colon\r\n\r\n", 400, ANTHROPIC),
+        (b"POST /v1/messages HTTP/2.0\r\n\r\n", 400, ANTHROPIC),
+        (b"POST /api/chat HTTP/1.1\r\ncontent-length: many\r\n\r\n", 400, OLLAMA),
+        (b"/v1/messages\r\n\r\n", 400, OPENAI),
+        (b"\xff\xfe /v1/messages HTTP/1.1\r\n\r\n", 400, OPENAI),
+    ],
+)
+def test_a_head_that_cannot_be_read_is_refused_in_the_dialect_of_its_path(request_: bytes, status: int, shape: bytes):
+    """Wherever the first line got as far as the path: a client sees an error of its own kind."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(request_)
+        told, headers, body = await client.answer()
+        assert (told, headers["connection"], "request-id" in headers) == (status, "close", shape == ANTHROPIC)
+        assert body.startswith(shape), body
+
+    _run(scenario)
+
+
+def test_a_head_request_that_cannot_be_read_gets_no_body():
+    """As every answer to HEAD."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(b"HEAD /echo HTTP/1.1\r\nno colon\r\n\r\n")
+        assert (await client.answer(bodiless=True))[0] == 400
+        assert await client.rest() == b""
+
+    _run(scenario)
+
+
 @pytest.mark.parametrize("with_head", [True, False])
 def test_a_body_beyond_the_limit_is_refused(*, with_head: bool):
     """413, whether it was there with its head or is only announced."""
