@@ -93,8 +93,8 @@ class Slot:
         try:
             await self._unless_leaving(self._start())
             while self.status is ModelStatus.loaded and not self._leave.is_set():
-                if died := await self._unless_leaving(self._death()):
-                    await self._unless_leaving(self._recover(died))
+                if (died := await self._unless_leaving(self._death())) and await self._bury(died):
+                    await self._unless_leaving(self._recover())
             if self._leave.is_set() and self.status is not ModelStatus.failed:
                 await self._drain()
         finally:
@@ -111,8 +111,7 @@ class Slot:
 
     async def _start(self) -> None:
         try:
-            if self._after:  # the same model is still leaving: two engines for one slot must never be
-                await asyncio.wait([self._after])
+            await self._predecessor_gone()
             await self._become_loaded()
             self.last_used = time.time()  # somebody asked for it: what nobody used since is older
             self.job.finish()
@@ -120,12 +119,15 @@ class Slot:
             if error.code == "engine_failed":
                 self._note_death(error.message)
             self._fail(error)
-        except asyncio.CancelledError:
-            self.job.finish(errors.unavailable(f"the load of '{self.id}' was ended", retry_after=5))
-            raise
         except Exception:
             log.exception("loading %s failed", self.id)
             self._fail(errors.internal())
+
+    async def _predecessor_gone(self) -> None:
+        """The same model may still be leaving: two engines for one slot must never be."""
+        if self._after:
+            await asyncio.wait([self._after])
+            self._after = None
 
     async def _become_loaded(self) -> None:
         self.loaded = await self._load(self.request, self.job, self._progress_to)
@@ -141,7 +143,8 @@ class Slot:
         self.last_death = reason
         self._deaths.add(self.id, cause_of(reason))
 
-    async def _recover(self, died: EngineExit) -> None:
+    async def _bury(self, died: EngineExit) -> bool:
+        """What the engine held is given back, whoever asks for the end meanwhile. Whether another one is to be started."""
         log.error(
             "the engine of %s died: %s", self.id, died.reason, extra={"fields": {"log": " | ".join(died.log_tail[-5:])}}
         )
@@ -152,14 +155,17 @@ class Slot:
         self.job = self._new_job()
         self.job.note(f"the engine died and is started again: {died.reason}")
         await self._end()
-        if len(self.crashes) > CRASHES_FORGIVEN:
-            self._fail(
-                errors.unavailable(
-                    f"the engine of '{self.id}' died {len(self.crashes)} times in {CRASH_WINDOW_S:g} s, last: {died.reason}",
-                    retry_after=60,
-                )
+        if len(self.crashes) <= CRASHES_FORGIVEN:
+            return True
+        self._fail(
+            errors.unavailable(
+                f"the engine of '{self.id}' died {len(self.crashes)} times in {CRASH_WINDOW_S:g} s, last: {died.reason}",
+                retry_after=60,
             )
-            return
+        )
+        return False
+
+    async def _recover(self) -> None:
         await asyncio.sleep(max(RESTART_PAUSE_S * (len(self.crashes) - 1), self._deaths.pause_s(self.id)))
         try:
             await self._become_loaded()
@@ -167,13 +173,19 @@ class Slot:
         except CortexError as error:
             self._fail(
                 errors.unavailable(
-                    f"'{self.id}' could not be started again after its engine died ({died.reason}): {error.message}",
+                    f"'{self.id}' could not be started again after its engine died ({self.last_death}): {error.message}",
                     retry_after=60,
                 )
             )
+        except Exception:
+            log.exception("starting %s again failed", self.id)
+            self._fail(errors.internal())
 
     async def _drain(self) -> None:
         self._enter(ModelStatus.draining)
+        if not self.job.snapshot.finished:
+            self.job.finish(errors.unavailable(f"the load of '{self.id}' was ended", retry_after=5))
+        await self._predecessor_gone()  # whoever comes next waits for this one alone
         if self.admission is None:
             return
         self.admission.close(self.error or errors.shutting_down())
