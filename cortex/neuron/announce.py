@@ -80,16 +80,13 @@ class Announcer:
             )
 
     async def _post(self, pool: Pool, address: Address, path: str) -> str:
-        """What the gateway says to it, in a word or a sentence."""
+        """What the gateway says to it."""
         headers = [("content-type", "application/json")]
         if self._config.token:
             headers.append(bearer.header(self._config.token.get_secret_value()))
         body = self._announcement().model_dump_json(exclude_none=True).encode()
         async with await pool.open(address, "POST", path, headers=headers, body=body) as exchange:
-            answer = orjson.loads(await exchange.read_all(ANSWER_LIMIT_BYTES))
-        if exchange.status == 200:
-            return str(answer["status"])
-        return f"refused with {exchange.status}: {answer['error']['message']}"
+            return _word(exchange.status, await exchange.read_all(ANSWER_LIMIT_BYTES))
 
     def _announcement(self) -> Announcement:
         join = self._config.join
@@ -100,3 +97,12 @@ class Announcer:
             port=self._port,
             interval_secs=join.interval_secs,
         )
+
+
+def _word(status: int, body: bytes) -> str:
+    """A gateway's answer, in a word or a sentence. A proxy before it, or whatever listens in its place, may say anything."""
+    try:
+        said = orjson.loads(body)
+        return str(said["status"]) if status == 200 else f"refused with {status}: {said['error']['message']}"
+    except (ValueError, LookupError, TypeError):
+        return f"something that is no gateway answered with status {status}"

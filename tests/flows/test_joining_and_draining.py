@@ -13,6 +13,8 @@ from benchmarks.ports import free_port
 from helpers.fake_neuron import CHAT_ANSWER, FakeNeuron
 from helpers.gateways import Client, eventually, gateway
 from helpers.live import SCRIPTED, SCRIPTED_MODEL, neuron_config, running_neuron
+from helpers.upstream import FakeUpstream, Peer
+from helpers.waiting import until
 
 from cortex.cli import main
 from cortex.config.loader import ConfigError
@@ -70,6 +72,23 @@ def test_a_gateway_that_restarts_has_its_neurons_back(tmp_path):
                         return await members(client) == [("beast", True, True)]
 
                     await eventually(healthy)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(200, b"{}"), (200, b"[]"), (200, b"<html>"), (502, b"null"), (502, b'{"error": "bad gateway"}')],
+)
+def test_a_neuron_is_not_silenced_by_what_answers_in_a_gateways_place(tmp_path, status, said):
+    """A proxy before it, or another program on its port, may say anything: the neuron goes on to announce itself, and can be stopped."""
+    answer = b"HTTP/1.1 %d X\r\ncontent-length: %d\r\n\r\n%s" % (status, len(said), said)
+
+    async def scenario():
+        async with FakeUpstream([Peer.request, answer]) as upstream:
+            table = {"gateways": [upstream.url], "interval_secs": 0.2, "name": "beast"}
+            async with neuron_app.running(neuron_config(tmp_path, token=TOKEN, join=table)):
+                await until(lambda: len(upstream.peers) > 1)
 
     asyncio.run(scenario())
 
