@@ -22,7 +22,7 @@ from benchmarks.options import at_least_one
 from cortex.net.pool import Pool
 from cortex.neuron.engine.process import EngineFailed, EngineProcess
 from cortex.neuron.engine.spec import EngineSpec
-from cortex.neuron.hardware.support import cpu_flags
+from cortex.neuron.hardware import processor
 from cortex.neuron.harness import backends
 from cortex.neuron.harness.backends import Backends
 
@@ -94,7 +94,7 @@ def chosen(folder: Path) -> str:
     """The file that a neuron would take for this processor. Raises CannotRun."""
     if not folder.is_dir():
         raise CannotRun(f"there is no {folder}: build/backends makes it")
-    found: Backends | None = backends.find(folder, cpu_flags(Path("/proc/cpuinfo").read_text()))
+    found: Backends | None = backends.find(folder, processor.read_flags())
     if found is None or found.problem:
         raise CannotRun(found.problem if found and found.problem else f"{folder} has no backends")
     file = found.paths(on_gpu=False)["cpu_backend"]

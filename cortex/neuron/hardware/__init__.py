@@ -3,6 +3,7 @@
 nvidia.py          GPUs through NVML, across driver reloads and lost cards
 nvidia_figures.py  what NVML says of one GPU
 others.py          GPUs of other makers: seen and named
+processor.py       what the processor can do
 library.py         the engine's library on disk
 support.py         what this build's engines need of processor and GPUs; pure
 host.py            memory, processor, NUMA, disk, operating system

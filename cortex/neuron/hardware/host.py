@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from cortex.neuron.hardware import cgroup, support
+from cortex.neuron.hardware import cgroup, processor, support
 
 MIB = 1024 * 1024
 _NODES = Path("/sys/devices/system/node")
@@ -44,7 +44,7 @@ def read_facts() -> HostFacts:
         cpu_cores=usable_cores(),
         memory_total_mb=memory_total_mb(),
         numa_nodes=numa_nodes(),
-        cpu_flags=support.cpu_flags(cpuinfo),
+        cpu_flags=processor.flags(cpuinfo),
         cpu_unsupported_reason=support.cpu_reason(cpuinfo),
     )
 

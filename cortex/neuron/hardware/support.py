@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cortex.build_info import BUILD_INFO
-from cortex.neuron.hardware import library
+from cortex.neuron.hardware import library, processor
 from cortex.wire.fleet import Device
 
 # xllamacpp's wheels are compiled for these; without one of them the engine would die of SIGILL.
@@ -19,17 +19,11 @@ _ARCHITECTURE = re.compile(r"(\d+)(\d)([a-z]?)(?:-(real|virtual))?")
 
 def cpu_reason(cpuinfo: str) -> str | None:
     """`cpuinfo` is the text of /proc/cpuinfo. None: nothing speaks against this processor, or it is no x86."""
-    flags = cpu_flags(cpuinfo)
+    flags = processor.flags(cpuinfo)
     missing = [feature for feature in CPU_FEATURES if flags and feature not in flags]
     if not missing:
         return None
     return f"this host's processor has no {', '.join(missing).upper()}, which the engine of this build needs"
-
-
-def cpu_flags(cpuinfo: str) -> frozenset[str]:
-    """What the processor can do, in the kernel's words; empty where it is no x86."""
-    lines = (line for line in cpuinfo.splitlines() if line.startswith("flags"))
-    return frozenset(next(lines, "").partition(":")[2].split())
 
 
 def cuda_reason(devices: Iterable[Device], flavour: str) -> str | None:
@@ -52,9 +46,16 @@ def _runs(flavour: str, capability: str | None) -> bool:
     return has_major == str(major) and least <= int(has_minor or 0) <= most
 
 
-def backend_reason(devices: Iterable[Device], architectures: Iterable[str]) -> str | None:
-    """Why a CUDA backend compiled for `architectures` (CMake's words) cannot use these GPUs; None when it can, or when the driver does not tell."""
-    architectures = tuple(architectures)
+def backend_reason(
+    devices: Sequence[Device], architectures: Sequence[str], version: str, driver: str | None
+) -> str | None:
+    """Why a CUDA backend cannot use these GPUs; None when it can, or when the driver does not tell.
+
+    architectures  that it is compiled for, CMake's words
+    version        of CUDA, "13.0"; it runs with drivers for this major version and later ones, `driver`
+    """
+    if devices and driver and _major(driver) < _major(version):
+        return f"this build's CUDA backend is of CUDA {version}, and the driver knows up to {driver}: a newer driver is needed"
     strangers = [
         device
         for device in devices
@@ -64,6 +65,10 @@ def backend_reason(devices: Iterable[Device], architectures: Iterable[str]) -> s
         return None
     told = ", ".join(f"{device.name} ({device.compute_capability})" for device in strangers)
     return f"this build's CUDA backend is compiled for {', '.join(architectures)}, not for {told}"
+
+
+def _major(version: str) -> int:
+    return int(version.partition(".")[0])
 
 
 def covers(architecture: str, capability: str) -> bool:

@@ -37,6 +37,10 @@ class Backends:
     cuda: CudaBackend | None = None
     problem: str | None = None
 
+    def __str__(self) -> str:
+        cuda = f"CUDA {self.cuda.version} for {', '.join(self.cuda.architectures)}" if self.cuda else "no CUDA"
+        return self.problem or f"{self.cpu.variant if self.cpu else 'the built-in code'} on this processor, {cuda}"
+
     def paths(self, *, on_gpu: bool) -> Mapping[str, Any]:
         """The fields of an engine's specification: nothing of CUDA without need."""
         cuda = self.cuda if on_gpu else None
@@ -50,12 +54,11 @@ class Backends:
         return str(self.folder / file)
 
     def facts(self) -> dict[str, Any]:
-        """For people and scripts: `{cpu, cuda, cuda_architectures, problem}`; cpu null: the built-in one."""
+        """As `/discovery` and `cortex version` tell them; no variant: the built-in one computes."""
         return {
-            "cpu": self.cpu.variant if self.cpu else None,
-            "cuda": self.cuda.version if self.cuda else None,
-            "cuda_architectures": list(self.cuda.architectures) if self.cuda else [],
-            "problem": self.problem,
+            "cpu_variant": self.cpu.variant if self.cpu else None,
+            "cuda_build": self.cuda.version if self.cuda else None,
+            "cuda_architectures": self.cuda.architectures if self.cuda else (),
         }
 
 

@@ -19,7 +19,7 @@ from typing import Any
 MOST = 64  # entries of any list
 _FILE = re.compile(r"[\w+-][\w.+-]{0,127}", re.ASCII)
 _FEATURE = re.compile(r"[a-z0-9_]{1,32}")
-_VERSION = re.compile(r"\d[\w.+-]{0,31}", re.ASCII)
+_VERSION = re.compile(r"\d{1,4}(?:\.[\w+-]{1,16}){0,4}", re.ASCII)
 _ARCHITECTURE = re.compile(r"\d{2,3}[a-z]?(?:-real|-virtual)?")
 
 
