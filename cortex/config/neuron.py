@@ -34,14 +34,34 @@ class LlamaCppSection(Section):
     """`[harness.llamacpp]`.
 
     server_binary  a llama-server to use instead of the built-in engine, for a build that knows this host's GPUs
+    backends       folder that build/backends made: code for newer processors and NVIDIA's GPUs, for the built-in engine
     """
 
     server_binary: ConfigPath | None = None
+    backends: ConfigPath | None = None
+
+    @model_validator(mode="after")
+    def _one_engine(self) -> Self:
+        if self.server_binary and self.backends:
+            raise ValueError(
+                "backends: is for the built-in engine, which server_binary replaces; leave one of them out"
+            )
+        return self
+
+
+class CTransformersSection(Section):
+    """`[harness.ctransformers]`.
+
+    cuda_libraries  folder with NVIDIA's libcudart.so.12, libcublasLt.so.12 and libcublas.so.12, with which legacy models can use a GPU
+    """
+
+    cuda_libraries: ConfigPath | None = None
 
 
 class HarnessSections(Section):
     candle: CandleSection = CandleSection()
     llamacpp: LlamaCppSection = LlamaCppSection()
+    ctransformers: CTransformersSection = CTransformersSection()
 
 
 class DefaultModel(LoadSettings, Section):

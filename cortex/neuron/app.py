@@ -27,7 +27,9 @@ from cortex.neuron.api.inference import InferenceApi
 from cortex.neuron.api.openai_models import ModelsApi
 from cortex.neuron.api.tokens import TokensApi
 from cortex.neuron.hardware.watch import HardwareWatch
-from cortex.neuron.harness import server_binary
+from cortex.neuron.harness import backends, ctransformers_cuda, server_binary
+from cortex.neuron.harness.backends import Backends
+from cortex.neuron.harness.ctransformers_cuda import CudaLibrary
 from cortex.neuron.harness.server_binary import ServerBinary
 from cortex.neuron.metrics import Metrics
 from cortex.neuron.models import idle
@@ -72,7 +74,9 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
         hardware = await stack.enter_async_context(HardwareWatch(config.models_dir).running())
         library = await stack.enter_async_context(Library(config).running())
         server = await _server_binary(config.harness.llamacpp.server_binary)
-        loader = Loader(config, hardware, library, runtime, server)
+        cuda = await _cuda_library(config.harness.ctransformers.cuda_libraries)
+        own = None if server else await _backends(config.harness.llamacpp.backends, hardware)
+        loader = Loader(config, hardware, library, runtime, server, cuda=cuda, backends=own)
         registry = await stack.enter_async_context(Registry(loader, config).running())
         pool = await stack.enter_async_context(Pool(keepalive=False))  # a Unix socket is cheap to open, and never stale
         service = Service(state_directory(config.state_dir), registry)
@@ -121,6 +125,32 @@ async def _server_binary(path: Path | None) -> ServerBinary | None:
     else:
         log.info("llama.cpp is %s, version %s, GPUs: %s", path, server.version, "; ".join(server.gpus) or "none")
     return server
+
+
+async def _backends(folder: Path | None, hardware: HardwareWatch) -> Backends | None:
+    """What the built-in engine has beside it for this host; the log has it, and what is wrong with it."""
+    found = await asyncio.to_thread(backends.find, folder, hardware.facts.cpu_flags)
+    if found and found.problem:
+        log.error(
+            "%s (%s): no model is served by llama.cpp until that is mended and the neuron restarted",
+            found.problem,
+            found.folder,
+        )
+    elif found:
+        log.info("backends in %s: %s", found.folder, found)
+    return found
+
+
+async def _cuda_library(folder: Path | None) -> CudaLibrary:
+    """What legacy models have for GPUs; where the operator named a folder, the log has what it lacks."""
+    cuda = await asyncio.to_thread(ctransformers_cuda.find, folder)
+    if folder and cuda.problem:
+        log.error(
+            "%s (%s): legacy models run on the processor until that is mended and the neuron restarted",
+            cuda.problem,
+            folder,
+        )
+    return cuda
 
 
 def _routes(

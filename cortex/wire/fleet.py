@@ -57,15 +57,22 @@ class Device(Wire):
 class HarnessDetail(Wire):
     """What serves models here.
 
-    version         of its library, or of the operator's own server
-    processor_only  its models take host memory, whatever GPUs there are
-    gpus            as its server lists them
-    problem         why it serves nothing now
+    version                  of its library, or of the operator's own server
+    processor_only           its models take host memory, whatever GPUs there are
+    cuda_unavailable_reason  what its engines lack for this host's NVIDIA GPUs, everything at once; None: nothing
+    cpu_variant              code for newer processors that its engines use, as llama.cpp calls it; None: the library's own
+    cuda_build               CUDA version of its engines' backend for GPUs, and `cuda_architectures` what that is compiled for
+    gpus                     as its server lists them
+    problem                  why it serves nothing now
     """
 
     name: str
     version: str | None = None
     processor_only: bool = False
+    cuda_unavailable_reason: str | None = None
+    cpu_variant: str | None = None
+    cuda_build: str | None = None
+    cuda_architectures: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
     problem: str | None = None
 

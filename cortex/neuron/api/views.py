@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from cortex.neuron.hardware.nvidia import NvidiaReading
 from cortex.neuron.harness import choice
 from cortex.neuron.harness.base import Harness
 from cortex.neuron.models.loading import Loader
@@ -30,7 +31,7 @@ def discovery(loader: Loader, policy: Policy) -> dict[str, Any]:
         devices_age_secs=None if age_s is None else round(age_s, 1),
         other_gpus=loader.hardware.other_gpus,
         harnesses=tuple(sorted(loader.harnesses)),
-        harness_details=tuple(_harness(harness) for harness in loader.harnesses.values()),
+        harness_details=tuple(_harness(harness, nvidia) for harness in loader.harnesses.values()),
         cpu_model=facts.cpu_model,
         cpu_cores=facts.cpu_cores,
         memory_total_mb=loader.ledger.limit_mb or facts.memory_total_mb,
@@ -43,11 +44,14 @@ def discovery(loader: Loader, policy: Policy) -> dict[str, Any]:
     return found.model_dump(exclude=None if reason else {"cuda_unavailable_reason"})
 
 
-def _harness(harness: Harness) -> HarnessDetail:
+def _harness(harness: Harness, nvidia: NvidiaReading) -> HarnessDetail:
+    missing = (harness.processor_reason(), harness.cannot_use(nvidia.devices, nvidia.cuda_version))
     return HarnessDetail(
         name=harness.name,
         version=harness.version(),
-        processor_only=harness.processor_only,
+        processor_only=harness.processor_reason() is not None,
+        cuda_unavailable_reason="; ".join(filter(None, missing)) or None,
+        **(harness.backends.facts() if harness.backends else {}),
         gpus=harness.other_gpus,
         problem=harness.problem,
     )
@@ -97,7 +101,7 @@ def _of_slot(loader: Loader, slot: Slot) -> ModelEntry:
         update={
             "harness": loaded.spec.harness,
             "harness_reason": choice.why(slot.request.harness, loaded.model.header, loader.harnesses),
-            "processor_only": loaded.harness.processor_only or None,
+            "processor_only": loaded.harness.processor_reason(loaded.model.header) is not None or None,
             "devices": loaded.devices,
             "vram_used_mb": loaded.memory_mb,
             "vram_estimate_mb": loaded.estimate_mb,
@@ -116,7 +120,7 @@ def _on_disk(loader: Loader, model: LocalModel) -> ModelEntry:
         id=model.id,
         harness=harness.name if harness else "unknown",
         harness_reason=choice.why("auto", model.header, loader.harnesses),
-        processor_only=(harness and harness.processor_only) or None,
+        processor_only=(harness is not None and harness.processor_reason(model.header) is not None) or None,
         status=ModelStatus.unloaded,
         quant=model.quant,
         size_bytes=model.size_bytes,

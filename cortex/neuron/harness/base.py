@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from cortex.errors import CortexError
 from cortex.neuron.engine.spec import EngineSpec, Mode
 from cortex.neuron.gguf import Header
+from cortex.neuron.harness.backends import Backends
 from cortex.wire.fleet import Device, LoadSettings
 
 
@@ -83,16 +84,18 @@ class Prepared:
 class Harness(Protocol):
     """The adapter to one inference library.
 
-    processor_only  its engines compute on the processor, whatever GPUs the host has
-    other_gpus      GPUs that it has and the neuron does not watch, as it lists them
-    problem         why it can start no engine at all, as a sentence; None: nothing speaks against it
+    other_gpus  GPUs that it has and the neuron does not watch, as it lists them
+    problem     why it can start no engine at all, as a sentence; None: nothing speaks against it
+    backends    what its engines put into their library; None: they use it as it is
     """
 
     name: str
-    processor_only: bool
 
     @property
     def problem(self) -> str | None: ...
+
+    @property
+    def backends(self) -> Backends | None: ...
 
     @property
     def other_gpus(self) -> tuple[str, ...]: ...
@@ -103,8 +106,17 @@ class Harness(Protocol):
     def cannot_serve(self, header: Header) -> str | None:
         """Why this harness cannot serve such a file, as a sentence; None when nothing speaks against it."""
 
-    def cannot_use(self, devices: Sequence[Device]) -> str | None:
-        """Why its engines cannot compute on these GPUs, as a sentence; None when they can."""
+    def processor_reason(self, header: Header | None = None) -> str | None:
+        """Why its engines compute on the processor, whatever GPUs the host has, as a sentence; None: they use GPUs.
+
+        `header` None: with any file.
+        """
+
+    def cannot_use(self, devices: Sequence[Device], cuda_version: str | None = None) -> str | None:
+        """Why its engines cannot compute on these GPUs, as a sentence; None when they can.
+
+        `cuda_version` is the driver's, `13.0`; None: it does not tell.
+        """
 
     def mode(self, header: Header, settings: LoadSettings) -> Mode:
         """What the model is for: what was asked, else what its header says."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from cortex.errors import CortexError
 from cortex.neuron.engine.spec import EngineSpec, Mode
 from cortex.neuron.ggml.workspace import UNKNOWN_CONTEXT, workspace
 from cortex.neuron.gguf import Header
+from cortex.neuron.harness import ctransformers_cuda as cuda
 from cortex.neuron.harness import requests as rules
 from cortex.neuron.harness import settings as defaults
 from cortex.neuron.harness import unsupported
 from cortex.neuron.harness.base import HostShare, ModelFiles, Prepared
+from cortex.neuron.harness.ctransformers_cuda import NO_CUDA, CudaLibrary
+from cortex.neuron.harness.no_model import no_model
 from cortex.wire.fleet import Device, LoadSettings
 
 MAX_ANSWERS = 16  # one after the other
@@ -31,12 +35,18 @@ _MIB = 1 << 20
 
 
 class CTransformers:
-    """Models of 2023, through the C library of ctransformers in an engine process. The neuron itself never loads it."""
+    """Models of 2023, through the C library of ctransformers in an engine process. The neuron itself never loads it.
+
+    `library` is its build for GPUs, as it was found on this host.
+    """
 
     name = "ctransformers"
-    processor_only = True
     problem: str | None = None
     other_gpus: tuple[str, ...] = ()
+    backends: None = None
+
+    def __init__(self, library: CudaLibrary = NO_CUDA) -> None:
+        self._cuda = library
 
     def version(self) -> str | None:
         try:
@@ -48,16 +58,21 @@ class CTransformers:
         if header.is_legacy:
             context = workspace(header).context
             return None if context >= LEAST_CONTEXT else f"its library's buffers have room for {context} tokens only"
-        if header.kind != "model" or header.is_mmproj or header.split:
-            return "it takes whole models in one file"
+        if reason := no_model(header):
+            return reason
+        if header.split:
+            return "it takes models that are one file"
         if header.architecture != "llama":
             return f"of GGUF it serves llama models, and this is '{header.architecture}'"
         if header.tokenizer_model != "llama":
             return f"its llama has a SentencePiece vocabulary, and this file a '{header.tokenizer_model}' one"
         return None
 
-    def cannot_use(self, devices: Sequence[Device]) -> str | None:
-        return "its engines compute on the processor" if devices else None
+    def processor_reason(self, header: Header | None = None) -> str | None:
+        return self._cuda.problem or (cuda.uncovered(header) if header else None)
+
+    def cannot_use(self, devices: Sequence[Device], cuda_version: str | None = None) -> str | None:
+        return cuda.unusable(devices, cuda_version)
 
     def mode(self, header: Header, settings: LoadSettings) -> Mode:  # noqa: ARG002  all of its models generate
         if settings.mode not in (None, "chat"):
@@ -74,10 +89,10 @@ class CTransformers:
         host: HostShare,
         socket_path: Path,
     ) -> EngineSpec:
-        """Devices are left alone: this engine computes on the processor."""
-        _check_settings(settings)
+        _check_settings(settings, host)
         batch, context, work_bytes = workspace(header, _context(header, settings, host))
-        return EngineSpec(
+        layers = cuda.layers(header, settings.gpu_layers) if host.devices else 0
+        spec = EngineSpec(
             harness=self.name,
             alias=alias,
             model_path=str(files.weights),
@@ -91,9 +106,10 @@ class CTransformers:
             output_cap=settings.max_output_tokens,
             kv_type="f32" if header.is_legacy and header.architecture in _F32_CACHES else "f16",
             chat_template=settings.chat_template,
-            env={"CUDA_VISIBLE_DEVICES": ""},
+            env=defaults.environment(layers, host),
             extras={"work_mb": -(-work_bytes // _MIB)},
         )
+        return replace(spec, **self._cuda.on_gpu(header, layers, context)) if layers else spec
 
     def capabilities(self, header: Header, mode: Mode, *, vision: bool) -> tuple[str, ...]:  # noqa: ARG002  of the protocol
         return ("chat", "completions")
@@ -127,7 +143,12 @@ class CTransformers:
 # ---- settings
 
 
-def _check_settings(settings: LoadSettings) -> None:
+def _check_settings(settings: LoadSettings, host: HostShare) -> None:
+    if len(host.devices) > 1:
+        raise errors.invalid_request(
+            f"the ctransformers harness computes on one GPU, and devices {list(host.devices)} were asked for: name one",
+            param="devices",
+        )
     wrong: Mapping[str, bool] = {
         "draft": settings.draft is not None,
         "mmproj": settings.mmproj not in (None, "none"),

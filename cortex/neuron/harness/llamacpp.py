@@ -20,7 +20,9 @@ from cortex.neuron.harness import requests as rules
 from cortex.neuron.harness import settings as defaults
 from cortex.neuron.harness.allowed_tools import narrowed
 from cortex.neuron.harness.answers.events import Fail
+from cortex.neuron.harness.backends import Backends
 from cortex.neuron.harness.base import HostShare, ModelFiles, Prepared
+from cortex.neuron.harness.no_model import no_model
 from cortex.neuron.harness.server_binary import ServerBinary
 from cortex.wire.fleet import Device, LoadSettings
 
@@ -29,14 +31,15 @@ class LlamaCpp:
     """GGUF models, through xllamacpp in an engine process, or a llama-server of the operator's. The neuron itself never imports that library."""
 
     name = "llamacpp"
-    processor_only = False
 
-    def __init__(self, server: ServerBinary | None = None) -> None:
+    def __init__(self, server: ServerBinary | None = None, backends: Backends | None = None) -> None:
         self._server = server
+        self.backends = None if server else backends
 
     @property
     def problem(self) -> str | None:
-        return self._server.problem if self._server else None
+        own = self._server or self.backends
+        return own.problem if own else None
 
     @property
     def other_gpus(self) -> tuple[str, ...]:
@@ -54,17 +57,15 @@ class LlamaCpp:
     def cannot_serve(self, header: Header) -> str | None:
         if header.is_legacy:
             return f"it is a file of before GGUF ({header.container}), which llama.cpp reads no longer"
-        if header.is_mmproj:
-            return "it is the projector of a vision or audio model; load the model that it belongs to"
-        if header.is_adapter:
-            return "it is an adapter (LoRA), and no model by itself"
-        if header.kind != "model" and not (header.split and header.split.number):
-            return f"it holds '{header.kind}', and no model"
-        if header.split and header.split.number:
-            return f"it is part {header.split.number + 1} of {header.split.count}; load the first part"
-        return None if header.tensor_count else "it has no weights (a vocabulary alone)"
+        return no_model(header)
 
-    def cannot_use(self, devices: Sequence[Device]) -> str | None:
+    def processor_reason(self, header: Header | None = None) -> None:
+        """It uses GPUs for whatever it serves."""
+
+    def cannot_use(self, devices: Sequence[Device], cuda_version: str | None = None) -> str | None:
+        if self.backends and self.backends.cuda:
+            cuda = self.backends.cuda
+            return support.backend_reason(devices, cuda.architectures, cuda.version, cuda_version)
         if self._server is None:
             return support.cuda_reason(devices, support.engine_flavour())
         if not devices or self._server.gpus:
@@ -97,7 +98,8 @@ class LlamaCpp:
             external=self._server is not None,
         )
         if self._server is None:
-            return spec
+            own = self.backends.paths(on_gpu=spec.gpu_layers != 0) if self.backends else {}
+            return dataclasses.replace(spec, **own)
         return dataclasses.replace(spec, command=server_binary.command(self._server, spec, settings.server_args))
 
     def capabilities(self, header: Header, mode: Mode, *, vision: bool) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def resolve(
         split_mode=_split_mode(settings, host),
         tensor_split=tuple(round(share, 4) for share in host.shares) if len(host.devices) > 1 else None,
         main_gpu=_main_gpu(settings, host),
-        env=_environment(layers, host),
+        env=environment(layers, host),
         extras={"fim": header.fim} if header.fim and mode == "chat" else {},
     )
 
@@ -142,7 +142,7 @@ def _main_gpu(settings: LoadSettings, host: HostShare) -> int | None:
     return host.devices.index(settings.main_gpu)
 
 
-def _environment(layers: int, host: HostShare) -> Mapping[str, str]:
+def environment(layers: int, host: HostShare) -> Mapping[str, str]:
     """CUDA is told UUIDs: it may count otherwise than NVML, and no more after a card was lost. Without GPU layers no device may even be opened."""
     if layers and not host.devices:
         return {}  # GPUs that are not NVIDIA's: the server finds them by itself

@@ -7,8 +7,10 @@ need. One `Loader` a neuron; loads of different models run side by side, and eac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,9 +22,12 @@ from cortex.config.state_dir import state_directory
 from cortex.errors import CortexError
 from cortex.neuron.engine.process import EngineFailed, EngineProcess
 from cortex.neuron.engine.spec import EngineSpec
+from cortex.neuron.gguf import Header
 from cortex.neuron.hardware.watch import HardwareWatch
 from cortex.neuron.harness import choice
+from cortex.neuron.harness.backends import Backends
 from cortex.neuron.harness.base import Harness, HostShare, ModelFiles
+from cortex.neuron.harness.ctransformers_cuda import NO_CUDA, CudaLibrary
 from cortex.neuron.harness.server_binary import ServerBinary
 from cortex.neuron.models import need
 from cortex.neuron.models.estimate import MIB, kv_bytes_per_token
@@ -37,6 +42,10 @@ from cortex.wire.fleet import JobStage, LoadRequest, ModelStatus
 
 LOAD_SECS_PER_GIB = 20.0  # a slow disk; limits.load_secs comes on top
 GIB = 1024**3
+_ON_PROCESSOR = "with gpu_layers = 0 the model runs on the processor"
+CUDA_CACHE = (
+    "CUDA_CACHE_PATH"  # where the driver keeps what it compiled for a GPU, so that only the first start waits for it
+)
 log = logging.getLogger(__name__)
 
 
@@ -84,18 +93,21 @@ class Loader:
         library: Library,
         runtime: Path,
         server: ServerBinary | None = None,
+        cuda: CudaLibrary = NO_CUDA,
+        backends: Backends | None = None,
     ) -> None:
         named = {harness.name for harness in config.harnesses} - {*choice.AUTO}
-        self.harnesses = {
-            name: harness for name, harness in choice.available(server).items() if not named or name in named
-        }
+        known = choice.available(server, cuda, backends)
+        self.harnesses = {name: harness for name, harness in known.items() if not named or name in named}
         self.ledger = Ledger(hardware, limit_mb=config.limits.memory_mb)
         self.hardware = hardware
         self.library = library
         self._config = config
         self._runtime = runtime
         self._hub = Hub.from_environment(config.harness.candle.hf_cache, enabled=config.hub.enabled)
-        self._measured = MeasuredMemory(state_directory(config.state_dir))
+        state = state_directory(config.state_dir)
+        self._measured = MeasuredMemory(state)
+        self._kernels = state / "cuda-cache" if state and CUDA_CACHE not in os.environ else None
         self._engine_numbers = itertools.count(1)
 
     async def load(self, request: LoadRequest, job: JobRecord, enter: Callable[[ModelStatus], None]) -> Loaded:
@@ -103,8 +115,8 @@ class Loader:
         model = await self._find(request, job, enter)  # ① the file
         harness = choice.choose(request.harness, model.header, self.harnesses)  # ② who serves it
         await self.hardware.refresh()
-        self._check_host(request, harness)
-        devices = self._choose_devices(request, harness, job)  # ③ where
+        processor_only = self._check_host(request, harness, model.header)
+        devices = self._choose_devices(request, processor_only, job)  # ③ where
         unseen = bool(harness.other_gpus) and not devices and request.gpu_layers != 0
         if unseen:
             job.note(f"the memory of {'; '.join(harness.other_gpus)} is not watched: the server takes what it can")
@@ -127,6 +139,9 @@ class Loader:
         promise.measured = await self._measure(engine, promise, before_mb) if devices else engine.memory_mb
         if devices and not spec.command and not _uses_gpu(engine):
             job.note(f"this build of {harness.name} knows no GPU: the model runs on the processor")
+        if problem := engine.info.get("cpu_backend_problem"):
+            job.note(problem)
+            log.warning("%s: %s", spec.alias, problem)
         capabilities = harness.capabilities(model.header, spec.mode, vision=spec.mmproj is not None)
         return Loaded(model, harness, spec, engine, devices, capabilities, needed_mb, promise, key)
 
@@ -141,12 +156,12 @@ class Loader:
 
     @property
     def gpus_unavailable(self) -> str | None:
-        """Why no model can be put on this host's GPUs; None: one can, or there are none."""
-        devices = self.hardware.nvidia.devices
+        """Why models are not put on this host's GPUs: the first harness's reason, which serves most of them. None: they are, or there are none."""
+        nvidia = self.hardware.nvidia
         if reason := self.hardware.unavailable_reason:
             return reason
-        reasons = [each.cannot_use(devices) for each in self.harnesses.values() if not each.processor_only]
-        return reasons[0] if devices and reasons and None not in reasons else None
+        first = next((each for each in self.harnesses.values() if each.processor_reason() is None), None)
+        return first.cannot_use(nvidia.devices, nvidia.cuda_version) if first and nvidia.devices else None
 
     async def _measure(
         self, engine: EngineProcess, promise: Promise, before_mb: int | None
@@ -190,28 +205,38 @@ class Loader:
 
     # ---- ③ to ⑤
 
-    def _check_host(self, request: LoadRequest, harness: Harness) -> None:
-        """Its engines must be able to run here: no SIGILL, and no processor that stands in silently for a GPU."""
+    def _check_host(self, request: LoadRequest, harness: Harness, header: Header) -> str | None:
+        """Its engines must be able to run here: no SIGILL, and no processor that stands in silently for a GPU.
+
+        Returns why this model runs on the processor by itself, without a wish for GPU layers.
+        """
         if reason := self.hardware.facts.cpu_unsupported_reason:
             raise errors.invalid_request(reason, code="cpu_unsupported", status=422)
         if reason := harness.problem:
             raise errors.invalid_request(reason, code="harness_unusable", status=422)
-        if request.gpu_layers == 0 or harness.processor_only:
-            return
-        otherwise = "with gpu_layers = 0 the model runs on the processor"
-        if reason := self.hardware.unavailable_reason:
-            raise errors.unavailable(f"{reason}; {otherwise}", code="cuda_unavailable", retry_after=30)
-        if reason := harness.cannot_use(self.hardware.nvidia.devices):
-            raise errors.invalid_request(f"{reason}; {otherwise}", code="cuda_unsupported", status=422)
+        if request.gpu_layers == 0:
+            return None
+        wanted = request.gpu_layers is not None
+        reason = harness.processor_reason(header)
+        if reason and not wanted:
+            return reason
+        if not reason and (unavailable := self.hardware.unavailable_reason):
+            raise errors.unavailable(f"{unavailable}; {_ON_PROCESSOR}", code="cuda_unavailable", retry_after=30)
+        nvidia = self.hardware.nvidia
+        if not reason and (nvidia.devices or wanted):
+            reason = harness.cannot_use(nvidia.devices, nvidia.cuda_version)
+        if reason:
+            raise errors.invalid_request(f"{reason}; {_ON_PROCESSOR}", code="cuda_unsupported", status=422)
+        return None
 
-    def _choose_devices(self, request: LoadRequest, harness: Harness, job: JobRecord) -> tuple[int, ...]:
+    def _choose_devices(self, request: LoadRequest, processor_only: str | None, job: JobRecord) -> tuple[int, ...]:
         chosen: DeviceChoice = choose_devices(
             request.devices,
             required=request.devices_required,
             tensor_parallel=request.tensor_parallel,
             gpus=self.ledger.gpus(),
             gpu_layers=request.gpu_layers,
-            processor_only=harness.name if harness.processor_only else None,
+            processor_only=processor_only,
         )
         for note in chosen.notes:
             job.note(note)
@@ -241,7 +266,7 @@ class Loader:
             fitting_context=need.fitting_context(request, model, files, memory, on_gpu=bool(devices)),
             max_in_flight=request.max_in_flight or self._config.admission.max_in_flight,
         )
-        return harness.engine_spec(
+        spec = harness.engine_spec(
             alias=request.model_id,
             files=files,
             header=model.header,
@@ -249,6 +274,7 @@ class Loader:
             host=host,
             socket_path=self._runtime / f"engine-{next(self._engine_numbers)}.sock",
         )
+        return replace(spec, env={**spec.env, CUDA_CACHE: str(self._kernels)}) if devices and self._kernels else spec
 
     def _files(self, request: LoadRequest, model: LocalModel) -> ModelFiles:
         """Projector and draft model are named like models, never by path: no client may have a file opened."""
@@ -296,6 +322,9 @@ class Loader:
     async def _start_engine(self, spec: EngineSpec, model: LocalModel, job: JobRecord) -> EngineProcess:
         began = time.time()
         deadline_s = self._config.limits.load_secs + LOAD_SECS_PER_GIB * model.size_bytes / GIB
+        deadline_s += float(spec.extras.get("compile_s", 0))
+        if CUDA_CACHE in spec.env:
+            await asyncio.to_thread(_make_folder, Path(spec.env[CUDA_CACHE]))
         try:
             return await EngineProcess.start(
                 spec,
@@ -322,11 +351,19 @@ def _uses_gpu(engine: EngineProcess) -> bool:
     return any(backend in str(engine.info.get("system")) for backend in ("CUDA", "ROCm", "Vulkan", "SYCL"))
 
 
+def _make_folder(folder: Path) -> None:
+    """A cache that cannot be kept costs time at the next start, and nothing else."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 def _as_error(model_id: str, failed: EngineFailed) -> CortexError:
     """Why an engine did not start, with the status that says who can mend it."""
     text = f"model '{model_id}' could not be loaded: {failed.reason}"
     if failed.kind == "memory":
         return errors.insufficient_vram(text, free_mb=None, required_mb=None)
+    if failed.kind == "backend":
+        return errors.unavailable(f"{text}; {_ON_PROCESSOR}", code="cuda_unavailable", retry_after=30)
     if failed.kind == "timeout":
         return errors.unavailable(text, code="load_timeout", retry_after=30)
     if failed.kind == "model":

@@ -31,7 +31,12 @@ def fitting_context(
 
 
 def needed_mb(model: LocalModel, spec: EngineSpec, devices: int = 0) -> int:
-    """MiB that an engine will take, of all its GPUs together or of the host; `devices`: how many GPUs."""
+    """MiB that an engine will take, of all its GPUs together or of the host; `devices`: how many GPUs.
+
+    A harness whose library uses GPUs in another way than llama.cpp says by itself how much (`device_mb`).
+    """
+    if known := spec.extras.get("device_mb"):
+        return int(known)
     extra = _extra_bytes(*(Path(name) if name else None for name in (spec.mmproj, spec.draft)))
     cache_mb = 0 if spec.gpu_layers else spec.prompt_cache_mb  # beside a GPU it is in memory that nobody counts
     estimate = estimate_memory(

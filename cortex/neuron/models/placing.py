@@ -46,7 +46,7 @@ def choose_devices(
 
     wanted          indices that were asked for; clients of the first generation always send `[0]`, so that without a
                     GPU it is a note, and an error only when it is `required`: the operator's own profile asks for GPUs
-    processor_only  the name of the harness, when its engines use no GPU
+    processor_only  why its engine uses no GPU, as a sentence; None: it does
 
     An index that is not there is an error that lists those that are (400); one that does not answer is 503.
     """
@@ -65,14 +65,10 @@ def choose_devices(
     return DeviceChoice(tuple(gpu.index for gpu in chosen))
 
 
-def _on_processor(
-    wanted: tuple[int, ...] | None, gpus: Sequence[Room], harness: str, *, required: bool
-) -> DeviceChoice:
+def _on_processor(wanted: tuple[int, ...] | None, gpus: Sequence[Room], reason: str, *, required: bool) -> DeviceChoice:
     if wanted and required:
-        raise _wrong(
-            f"harness {harness} runs on the processor, and devices {list(wanted)} were asked for: leave them out", gpus
-        )
-    return DeviceChoice((), (f"harness {harness} runs on the processor: the model takes host memory",) if gpus else ())
+        raise _wrong(f"{reason}, and devices {list(wanted)} were asked for: leave them out", gpus)
+    return DeviceChoice((), (f"{reason}: the model runs on the processor and takes host memory",) if gpus else ())
 
 
 def _without_gpu(wanted: tuple[int, ...] | None, *, required: bool) -> DeviceChoice:

@@ -66,7 +66,7 @@ def test_auto_gives_each_file_to_who_can_read_it(header: Header, legacy: Header,
         ("llamacpp", {"container": "ggjt"}, "before GGUF (ggjt)"),
         ("ctransformers", {}, "SentencePiece"),
         ("ctransformers", {"architecture": "qwen3"}, "'qwen3'"),
-        ("ctransformers", {"kind": "adapter"}, "whole models"),
+        ("ctransformers", {"kind": "adapter"}, "adapter (LoRA)"),
     ],
 )
 def test_the_wrong_harness_by_name_is_a_422_with_the_reason(

@@ -63,11 +63,13 @@ def test_an_unknown_harness_lists_the_known(header):
     assert (refused.value.status, refused.value.code) == (400, "unknown_harness")
 
 
-def test_a_file_that_none_serves_gets_every_reason(header):
-    """Refused by name before any memory is taken."""
-    with pytest.raises(CortexError, match="llamacpp: it is the projector") as refused:
-        choice.choose("auto", replace(header, architecture="clip"), choice.available())
+def test_a_file_that_is_no_model_is_refused_with_the_reason_once(header):
+    """Before any memory is taken, and not once more for each harness."""
+    projector = replace(header, architecture="clip")
+    with pytest.raises(CortexError, match="cannot be served: it is the projector") as refused:
+        choice.choose("auto", projector, choice.available())
     assert (refused.value.status, refused.value.code) == (422, "unsupported_model")
+    assert choice.why("auto", projector, choice.available()).count("projector") == 1
 
 
 def test_the_library_stays_out_of_the_neuron():

@@ -32,8 +32,8 @@ def chosen(wanted, gpus, **more):
         ((1, 1), rooms(4000, 8000), {}, (1,)),
         (None, rooms(None, 10), {}, (1,)),
         ((0,), rooms(4000), {"gpu_layers": 0}, ()),  # gpu_layers = 0 is the processor, whatever else was said
-        ((0,), rooms(4000), {"processor_only": "ctransformers"}, ()),
-        (None, rooms(4000, 8000), {"processor_only": "ctransformers", "tensor_parallel": 2}, ()),
+        ((0,), rooms(4000), {"processor_only": "its library knows no GPU"}, ()),
+        (None, rooms(4000, 8000), {"processor_only": "its library knows no GPU", "tensor_parallel": 2}, ()),
         (None, rooms(4000, 8000, lost=(1,)), {}, (0,)),  # a card that does not answer is nobody's choice
         (None, rooms(100, 90, parts=(0, 1)), {}, (0,)),
         (None, rooms(100, 90, 80, 70, parts=(0, 1)), {"tensor_parallel": 2}, (2, 3)),  # instances cannot be joined
@@ -51,7 +51,7 @@ def test_devices(wanted, gpus, more, devices):
     [
         ((0,), rooms(), {}, "no GPU"),
         (None, rooms(1), {"gpu_layers": 0}, "gpu_layers = 0"),
-        ((0,), rooms(1), {"processor_only": "ctransformers"}, "host memory"),
+        ((0,), rooms(1), {"processor_only": "its library knows no GPU"}, "host memory"),
     ],
 )
 def test_what_is_decided_for_the_asker_is_told(wanted, gpus, more, note):
@@ -69,7 +69,7 @@ def test_what_is_decided_for_the_asker_is_told(wanted, gpus, more, note):
         (None, rooms(1, 1), {"tensor_parallel": 3}, "tensor_parallel 3 wants 3 devices, and this host has [0, 1]"),
         ((0,), rooms(1, 1), {"tensor_parallel": 2}, "devices [0] were asked for"),
         ((0, 1), rooms(1, 1, parts=(0, 1)), {}, "MIG"),
-        ((0,), rooms(1), {"processor_only": "ctransformers", "required": True}, "leave them out"),
+        ((0,), rooms(1), {"processor_only": "its library knows no GPU", "required": True}, "leave them out"),
     ],
 )
 def test_a_wish_that_cannot_be_is_an_error_that_lists_what_is_there(wanted, gpus, more, told):

@@ -13,7 +13,8 @@
     model.py        the loaded model: vocabulary, tokenizer and library together
     tokenizers.py   greedy, unigram and BPE tokenizers of the legacy families, written anew
     preflight.py    what would end the process is refused before the library sees the file
-    library.py      the C functions of ctransformers: the only place that calls native code
+    library.py      the C functions of ctransformers: the only place that calls them
+    cuda.py         its build for GPUs: the driver is asked first, and what it needs is loaded
 
 The library is called through its C interface alone. Its Python side overflows a buffer on text that is not ASCII, drops
 the non-ASCII end of a streamed answer, and imports a hub client; its tokenizers of the "ggml" families crash on long

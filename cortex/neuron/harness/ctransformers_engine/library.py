@@ -1,4 +1,4 @@
-"""The C interface of ctransformers 0.2.27: one model a process, one thread at a time. The only caller of native code."""
+"""The C interface of ctransformers 0.2.27: one model a process, one thread at a time. The only caller of its code."""
 
 from __future__ import annotations
 
@@ -52,16 +52,33 @@ def library_path() -> Path:
     return path
 
 
-class Library:
-    """A loaded model. Everything blocks; the caller sees to it that one thread at a time is here."""
+def on_processor() -> ctypes.CDLL:
+    """The build for this processor. Raises ImportError."""
+    return ctypes.CDLL(str(library_path()))
 
-    def __init__(self, model_path: str, model_type: str, *, context: int, threads: int) -> None:
-        self._calls = _declared(ctypes.CDLL(str(library_path())))
+
+class Library:
+    """A loaded model. Everything blocks; the caller sees to it that one thread at a time is here.
+
+    `native` is the build that computes: the processor's, or the one for GPUs, which puts `gpu_layers` there.
+    """
+
+    def __init__(
+        self,
+        native: ctypes.CDLL,
+        model_path: str,
+        model_type: str,
+        *,
+        context: int,
+        threads: int,
+        gpu_layers: int = 0,
+    ) -> None:
+        self._calls = _declared(native)
         self._threads = threads
         self._model = self._calls.ctransformers_llm_create(
             model_path.encode(),
             model_type.encode(),
-            _Config(context_length=context, gpu_layers=0, mmap=True, mlock=False),
+            _Config(context_length=context, gpu_layers=gpu_layers, mmap=True, mlock=False),
         )
         if not self._model:
             raise LibraryError("the library could not load the file")

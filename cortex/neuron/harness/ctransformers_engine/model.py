@@ -11,7 +11,8 @@ from cortex.neuron.engine.spec import EngineSpec
 from cortex.neuron.ggml import MAGICS, LegacyFile, read_legacy
 from cortex.neuron.gguf.contents import Contents, read_contents
 from cortex.neuron.gguf.header import read_header
-from cortex.neuron.harness.ctransformers_engine.library import Library
+from cortex.neuron.harness.ctransformers_engine.cuda import on_gpu
+from cortex.neuron.harness.ctransformers_engine.library import Library, on_processor
 from cortex.neuron.harness.ctransformers_engine.preflight import (
     BYTE,
     problems_of_gguf,
@@ -84,8 +85,16 @@ def inspect(path: Path) -> Model:
 
 
 def load(spec: EngineSpec, model: Model) -> Library:
-    """Raises LibraryError; its reason is on standard error."""
-    return Library(spec.model_path, model.kind, context=spec.context, threads=spec.threads)
+    """Raises LibraryError, whose reason is on standard error, and EngineFailed (backend) where a GPU is wanted and cannot be had."""
+    native = on_gpu(spec.gpu_backend, spec.gpu_libraries) if spec.gpu_backend else on_processor()
+    return Library(
+        native,
+        spec.model_path,
+        model.kind,
+        context=spec.context,
+        threads=spec.threads,
+        gpu_layers=spec.gpu_layers,
+    )
 
 
 # ---- GGUF

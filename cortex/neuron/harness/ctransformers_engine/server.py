@@ -39,7 +39,12 @@ def serve(spec: EngineSpec) -> dict[str, Any]:
     listening: threading.Event = threading.Event()
     threading.Thread(target=lambda: asyncio.run(_serve(engine, listening)), name="server", daemon=True).start()
     listening.wait()
-    return {"engine": "ctransformers", "model_type": model.kind, "template": engine.template is not None}
+    return {
+        "engine": "ctransformers",
+        "model_type": model.kind,
+        "template": engine.template is not None,
+        "system": "CUDA" if spec.gpu_layers else "CPU",
+    }
 
 
 async def _serve(engine: Engine, listening: threading.Event) -> None:

@@ -13,7 +13,7 @@ from helpers.legacy_ggml import legacy_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cortex.neuron.harness.ctransformers_engine.library import Library, build_for
+from cortex.neuron.harness.ctransformers_engine.library import Library, build_for, on_processor
 from cortex.neuron.harness.ctransformers_engine.model import Vocabulary, inspect
 from cortex.neuron.harness.ctransformers_engine.prompt import Prompter, guard_for
 from cortex.neuron.harness.ctransformers_engine.tokenizers import (
@@ -50,7 +50,7 @@ def test_ids_are_those_of_the_library(tmp_path: Path, family: str) -> None:
     file = tmp_path / "model.bin"
     file.write_bytes(legacy_bytes(family))
     model = inspect(file)
-    library = Library(str(file), model.kind, context=128, threads=1)
+    library = Library(on_processor(), str(file), model.kind, context=128, threads=1)
     assert model.encoder
 
     @settings(max_examples=200, deadline=None)
@@ -205,7 +205,7 @@ def test_a_space_without_a_token_of_its_own_needs_room_for_three(tmp_path: Path)
     tokens = [token if token != "\u2581".encode() else b"qq" for token, _ in vocabulary()]
     file = tmp_path / "model.gguf"
     file.write_bytes(tiny_spm(tokenizer__ggml__tokens=tokens))
-    library = Library(str(file), inspect(file).kind, context=64, threads=1)
+    library = Library(on_processor(), str(file), inspect(file).kind, context=64, threads=1)
     assert len(library.tokenize(b" " * 3000)) == 3 * 3001
 
 
