@@ -72,8 +72,8 @@ class RequestHead:
     def _body(self, lengths: list[str], codings: list[str]) -> None:
         if len(lengths) + len(codings) > 1:
             raise ProtocolError("one content-length or one transfer-encoding says where a body ends, not several")
-        if codings and codings[0] != "chunked":
-            raise ProtocolError("the only transfer-encoding of a request here is chunked")
+        if codings and (codings[0] != "chunked" or self.version == "1.0"):  # RFC 9112 section 6.1
+            raise ProtocolError("the only transfer-encoding of a request here is chunked, with HTTP/1.1")
         if lengths and not _LENGTH.fullmatch(lengths[0]):
             raise ProtocolError("the content-length is no number of bytes")
         self.chunked = bool(codings)

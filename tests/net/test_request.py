@@ -75,6 +75,7 @@ def test_where_a_body_ends(fields: bytes, length: int, expect: str | None, *, ch
         b"POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n",
         b"POST / HTTP/1.1\r\ntransfer-encoding: gzip, chunked\r\n",
         b"POST / HTTP/1.1\r\ntransfer-encoding: identity\r\n",
+        b"POST / HTTP/1.0\r\ntransfer-encoding: chunked\r\n",
         b"POST / HTTP/1.1\r\ncontent-length: -1\r\n",
         b"POST / HTTP/1.1\r\ncontent-length: +1\r\n",
         b"POST / HTTP/1.1\r\ncontent-length: 1_0\r\n",
