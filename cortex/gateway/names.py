@@ -17,9 +17,12 @@ class Names:
 
     def targets(self, model: str) -> tuple[str, ...]:
         """What a name may mean, best first."""
+        return self._live.catalogue.targets(self.known_as(model))
+
+    def known_as(self, model: str) -> str:
+        """The name itself; where there is an alias "*", that one for a name that nobody knows."""
         catalogue = self._live.catalogue
-        is_known = ANY not in catalogue.aliases or self._knows(model, catalogue)
-        return catalogue.targets(model if is_known else ANY)
+        return model if ANY not in catalogue.aliases or self._knows(model, catalogue) else ANY
 
     def profile(self, model_id: str) -> Profile | None:
         return self._live.catalogue.profile(model_id)

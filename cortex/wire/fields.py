@@ -11,13 +11,23 @@ import orjson
 from cortex import errors
 from cortex.errors import CortexError
 
+_TOO_DEEP = "it is nested too deeply: some 250 levels are the most"
+
 
 def request_of(body: Any) -> Value:
     """A request's body, to be read. Raises CortexError 400 when it nests deeper than can be passed on."""
     request = Value(body)
     if not can_be_sent(body):
-        raise request.refused("it is nested too deeply: some 250 levels are the most")
+        raise request.refused(_TOO_DEEP)
     return request
+
+
+def written(body: Any) -> bytes:
+    """A client's JSON, written anew. Raises CortexError 400 when it nests deeper than can be."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        raise Value(body).refused(_TOO_DEEP) from None
 
 
 def can_be_sent(value: Any) -> bool:

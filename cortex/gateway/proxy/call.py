@@ -13,6 +13,7 @@ from cortex.config.gateway import WaitPolicy
 from cortex.gateway.keys.estimate import Estimate, estimate
 from cortex.gateway.keys.keyring import Principal
 from cortex.net.headers import Headers, forwardable_request_headers
+from cortex.wire.fields import written
 from cortex.wire.principal import PRINCIPAL_HEADERS
 
 MODEL_NAME_LIMIT = 512
@@ -51,7 +52,7 @@ class Call(NamedTuple):
 
     def for_model(self, model_id: str) -> Call:
         """The same request of another model."""
-        body = orjson.dumps({**orjson.loads(self.body), "model": model_id})
+        body = written(orjson.loads(self.body) | {"model": model_id})
         return self._replace(model_id=model_id, body=body, alternatives=())
 
 
@@ -59,6 +60,7 @@ class Names(Protocol):
     """What a client's name for a model means, and what is configured for it."""
 
     def targets(self, model: str) -> tuple[str, ...]: ...
+    def known_as(self, model: str) -> str: ...
     def profile(self, model_id: str) -> Profile | None: ...
 
 
@@ -90,7 +92,7 @@ def new_call(
     principal: Principal | None = None,
 ) -> Call:
     """A call of our own making, for a request in another dialect: its headers speak to us alone. Raises CortexError 400, 403, 404."""
-    body, passed = orjson.dumps(payload), [("content-type", "application/json")]
+    body, passed = written(payload), [("content-type", "application/json")]
     return _call(path, payload, body, names, principal, _signed(passed, request_id, principal), _wait_policy(headers))
 
 
@@ -109,9 +111,9 @@ def _call(
     if targets[0] != model:
         changes["model"] = targets[0]
     if changes:
-        body = orjson.dumps({**payload, **changes})
+        body = written({**payload, **changes})
     alternatives = (
-        tuple(each for each in targets[1:] if principal is None or principal.may_use(each, model))
+        tuple(each for each in targets[1:] if principal is None or principal.may_use(each, names.known_as(model)))
         if len(targets) > 1
         else ()
     )
@@ -124,7 +126,7 @@ def reserved_for(
     """What a call takes of its key's cap, if that has one. Raises 403 for a model that the key may not use."""
     if principal is None:
         return None
-    if not principal.may_use(model_id, payload["model"]):
+    if not principal.may_use(model_id, names.known_as(payload["model"])):  # no word of its own makes it allowed
         raise errors.forbidden(f"this API key may not use model '{payload['model']}'", param="model")
     return estimate(path, payload, names.profile(model_id)) if principal.limits.tokens is not None else None
 
@@ -139,7 +141,8 @@ def _policy(said: str) -> WaitPolicy:
         if said.strip().lower() == policy:
             return cast("WaitPolicy", policy)
     known = ", ".join(get_args(WaitPolicy))
-    raise errors.invalid_request(f"{WAIT_HEADER}: '{said}' is none of {known}", param=WAIT_HEADER)
+    shown = said.encode(errors="replace").decode()  # any bytes may come in a header
+    raise errors.invalid_request(f"{WAIT_HEADER}: '{shown}' is none of {known}", param=WAIT_HEADER)
 
 
 def _model_of(payload: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from cortex.net.address import Address
 from cortex.net.errors import NetError
 from cortex.net.headers import Headers, forwardable_response_headers
 from cortex.net.pool import Pool
+from cortex.wire.fields import written
 
 COUNT_PATH = "/v1/chat/completions/input_tokens"
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
@@ -124,4 +125,4 @@ class Tokens:
         if profile is None:
             return call.body
         settings = profile.load_request().model_dump(mode="json", include=set(_SETTINGS), exclude_none=True)
-        return orjson.dumps({**orjson.loads(call.body), "load": settings})
+        return written({**orjson.loads(call.body), "load": settings})

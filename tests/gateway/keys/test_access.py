@@ -137,6 +137,28 @@ def test_a_key_sees_and_uses_its_models_only():
     asyncio.run(scenario())
 
 
+def test_the_alias_for_everything_is_no_way_around_a_keys_models():
+    """A name of the client's own making is allowed nothing by how it is spelt; who may use the target, or "*", may use any."""
+    keys = [
+        {"key": ALICE, "account_id": "alice", "models": ["tiny*"]},
+        {"key": BOB, "account_id": "bob", "models": ["org/other"]},
+        {"key": ROOT, "account_id": "root"},
+    ]
+
+    async def scenario():
+        catalogue = {"aliases": {"tiny": "org/small", "*": ["org/other", "org/m"]}}
+        async with (
+            FakeNeuron("beast", MODELS) as beast,
+            gateway([beast], catalogue, entitlements={"require_auth": True, "keys": keys}) as client,
+        ):
+            for key, status in ((ALICE, 403), (BOB, 200), (ROOT, 200)):
+                client.headers = httpx.Headers(bearer(key))
+                assert (await client.chat("tiny-of-no-one")).status_code == status
+            assert {sent.json["model"] for sent in beast.sent} == {"org/other"}
+
+    asyncio.run(scenario())
+
+
 def in_its_dialect(response: httpx.Response, path: str) -> tuple[int, str]:
     """Status and what a client of this dialect acts on; the body has the dialect's own shape."""
     body = response.json()
