@@ -20,8 +20,8 @@ from pydantic import Field
 from cortex.wire.fleet import Job, Wire
 
 SHA256 = r"^[0-9a-f]{64}$"
-_RANGE = re.compile(r"bytes=(\d+)-(\d+)")
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_RANGE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{1,18})")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})")
 
 
 class ModelFile(Wire):

@@ -40,3 +40,15 @@ def test_version_says_what_runs():
             assert (await client.get("/status")).json()["version"] == version
 
     asyncio.run(scenario())
+
+
+def test_a_wait_that_is_no_number_is_refused():
+    """Also the one that floats call so."""
+
+    async def scenario():
+        async with FakeNeuron("beast", {}) as beast, gateway([beast]) as client:
+            for wait in ("soon", "nan"):
+                response = await client.get(f"/jobs/1?wait={wait}")
+                assert (response.status_code, response.json()["error"]["param"]) == (400, "wait")
+
+    asyncio.run(scenario())
