@@ -59,6 +59,7 @@ def run(command: Sequence[str], home: Path) -> None:
                 "gateway, neuron and engine run one unpacked image", len(images(neuron.pid, gateway.pid, engine)) == 1
             )
             check("it was unpacked once", len(list((home / "cache").iterdir())) == 1)
+        computes_with(facts["backends"], engine, host)
         check("an Anthropic message is answered", client.message(url, MODEL, "Hi") == SAID)
         check("a response is kept, and followed", client.followed(url, MODEL, "Hi") == [SAID, SAID])
         for role_url in (url, f"http://{host}"):
@@ -69,6 +70,17 @@ def run(command: Sequence[str], home: Path) -> None:
         os.kill(neuron.pid, signal.SIGKILL)
         neuron.wait()
         until(lambda: not Path(f"/proc/{engine}").exists(), "an engine dies with its neuron")
+
+
+def computes_with(packed: str | None, engine: int, host: str) -> None:
+    """The backend that the neuron chose for this processor, if one of those that are packed suits it."""
+    told = json.loads(client.fetched(f"http://{host}/discovery") or b"{}")
+    chosen = next(each["cpu_variant"] for each in told["harness_details"] if each["name"] == "llamacpp")
+    if packed:
+        check("the neuron knows the backends that are packed", chosen is None or chosen in packed.split())
+    if chosen:
+        mapped = Path(f"/proc/{engine}/maps").read_text()
+        check(f"the engine computes with the backend for {chosen}", f"libggml-cpu-{chosen}.so" in mapped)
 
 
 def operated(command: Sequence[str], url: str, host: str) -> None:

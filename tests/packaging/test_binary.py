@@ -49,10 +49,11 @@ def test_it_does_what_it_should():
 
 
 def test_it_says_what_it_is(cache):
-    """A binary knows its flavour, commit and time."""
+    """A binary knows its flavour, the backends that it carries, its commit and time."""
     facts = json.loads(start("version", "--json", CORTEX_UNPACK_DIR=str(cache)).stdout)
     assert facts["kind"] == "binary"
     assert facts["flavour"]
+    assert "backends" in facts
     assert facts["built_at"].endswith("Z")
     assert facts["harnesses"]["llamacpp"]
 
