@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import collections
 import functools
+import json
 import logging
 import os
 import random
+import re
 import sys
 import threading
 import time
@@ -24,6 +26,7 @@ import orjson
 access = logging.getLogger("cortex.access")
 _root = logging.getLogger()
 _field = "%s=%s".__mod__  # of a pair; every line has some
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _QUIET = (
     "httpx",
     "httpcore",
@@ -71,7 +74,10 @@ class JsonFormatter(LineFormatter):
         line = {"ts": round(created, 3), "level": level.lower(), "logger": logger, "message": message, **fields}
         if exception:
             line["exception"] = exception
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except orjson.JSONEncodeError:  # half a surrogate pair, a number beyond 64 bits: a line is written all the same
+            return json.dumps(line, default=str)
 
 
 class TextFormatter(LineFormatter):
@@ -89,7 +95,13 @@ class TextFormatter(LineFormatter):
         if None in fields.values():
             fields = {key: value for key, value in fields.items() if value is not None}
         told = " ".join([f"{_clock(int(created))} {level:<7} {logger}: {message}", *map(_field, fields.items())])
+        told = told if told.isprintable() else _CONTROL.sub(_spelled, told)
         return f"{told}\n{exception}" if exception else told
+
+
+def _spelled(found: re.Match[str]) -> str:
+    """Clients choose names: none of them ends a line, begins one of its own, or speaks to a terminal."""
+    return repr(found[0])[1:-1]
 
 
 @functools.lru_cache(maxsize=4)  # the lines of a busy second have one time

@@ -45,6 +45,22 @@ def test_a_json_line_is_one_object():
     }
 
 
+def test_a_line_is_one_line_whatever_a_client_calls_its_model():
+    """Nobody writes lines of their own into the log, or colours into the terminal of who reads it."""
+    line = log.TextFormatter().format(
+        _record("a\rb", model="x\n12:00:00 ERROR   cortex: forged\x1b[31m\u2028", name="Übung 🦙")
+    )
+    assert line[8:] == (
+        r" INFO    cortex.x: a\rb model=x\n12:00:00 ERROR   cortex: forged\x1b[31m\u2028 name=" + "Übung 🦙"
+    )
+
+
+@pytest.mark.parametrize("value", ["\udcff", 2**70])
+def test_a_json_line_takes_what_json_has_no_word_for(value):
+    """A request whose line cannot be written would lose its answer with it."""
+    assert json.loads(log.JsonFormatter().format(_record(value=value)))["value"] == value
+
+
 def test_an_exception_is_told_whole():
     """Its traceback follows the line."""
     error = ZeroDivisionError("why")
