@@ -10,6 +10,7 @@ from cortex.neuron.gguf.cursor import Cursor
 
 MAX_TOKEN_BYTES = 1 << 12
 MAX_MERGES = 1 << 20
+MAX_WHOLE = 1 << 25  # bytes of the vocabulary with its merges, which are kept; the largest real ones have 2 MiB
 
 _U32 = struct.Struct("<I")
 _F32 = struct.Struct("<f")
@@ -30,25 +31,27 @@ def read_vocabulary(cursor: Cursor, family: Family, size: int) -> LegacyVocabula
         count = _u32(cursor, "the vocabulary's length")
         if count != size:
             raise cursor.fail(f"the vocabulary has {count} tokens, and the hyperparameters say {size}")
-    tokens, scores = [], []
+    tokens, scores, end = [], [], cursor.offset + MAX_WHOLE
     for number in range(size):
-        tokens.append(_word(cursor, f"token {number}"))
+        tokens.append(_word(cursor, f"token {number}", end))
         if family.scored:
             scores.append(float(cursor.number(_F32, f"the score of token {number}")))
-    return LegacyVocabulary(tuple(tokens), tuple(scores), _merges(cursor) if family.merged else ())
+    return LegacyVocabulary(tuple(tokens), tuple(scores), _merges(cursor, end) if family.merged else ())
 
 
-def _merges(cursor: Cursor) -> tuple[tuple[bytes, bytes], ...]:
+def _merges(cursor: Cursor, end: int) -> tuple[tuple[bytes, bytes], ...]:
     count = _u32(cursor, "the number of merges")
     if count > MAX_MERGES:
         raise cursor.fail(f"it claims {count} merges, and at most {MAX_MERGES} are accepted")
-    return tuple((_word(cursor, "a merge"), _word(cursor, "a merge")) for _ in range(count))
+    return tuple((_word(cursor, "a merge", end), _word(cursor, "a merge", end)) for _ in range(count))
 
 
-def _word(cursor: Cursor, what: str) -> bytes:
+def _word(cursor: Cursor, what: str, end: int) -> bytes:
     length = _u32(cursor, f"the length of {what}")
     if length > MAX_TOKEN_BYTES:
         raise cursor.fail(f"{what} claims {length} bytes, and at most {MAX_TOKEN_BYTES} are accepted")
+    if cursor.offset + length > end:
+        raise cursor.fail(f"the vocabulary has more than the {MAX_WHOLE} bytes that are accepted")
     return cursor.take(length, what)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cortex.neuron.gguf.cursor import Cursor, opened
-from cortex.neuron.gguf.facts import MAX_KEYS, MAX_NAME, MAX_STRINGS
+from cortex.neuron.gguf.facts import MAX_KEYS, MAX_NAME, MAX_STRINGS, MAX_WHOLE
 from cortex.neuron.gguf.tensors import MAX_DIMENSIONS, MAX_TENSORS
 
 STRING, ARRAY = 8, 9
@@ -74,7 +74,8 @@ def _read_array(cursor: Cursor, key: str, found: Contents) -> None:
     else:
         form = _form(cursor, kind, key)
         found.element_types[key] = kind
-        found.numbers[key] = tuple(number for (number,) in form.iter_unpack(cursor.take(length * form.size, key)))
+        packed = _take(cursor, length * form.size, key)
+        found.numbers[key] = tuple(number for (number,) in form.iter_unpack(packed))
 
 
 def _read_tensor(cursor: Cursor, found: Contents) -> None:
@@ -91,7 +92,13 @@ def _string(cursor: Cursor, what: str) -> bytes:
     length = cursor.u64(what)
     if length > _MAX_STRING:
         raise cursor.fail(f"{what} claims {length} bytes, and at most {_MAX_STRING} are accepted")
-    return cursor.take(length, what)
+    return _take(cursor, length, what)
+
+
+def _take(cursor: Cursor, count: int, what: str) -> bytes:
+    if cursor.offset + count > MAX_WHOLE:
+        raise cursor.fail(f"the header goes on behind {MAX_WHOLE} bytes, and no more are accepted ({what})")
+    return cursor.take(count, what)
 
 
 def _u32(cursor: Cursor, what: str) -> int:

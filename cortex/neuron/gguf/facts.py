@@ -15,6 +15,9 @@ MAX_KEYS = 1 << 13  # real files have 20 to 100
 MAX_STRINGS = 1 << 20  # in all arrays together; the largest real vocabulary: 262,144 tokens and 514,906 merges
 MAX_LAYERS = 1 << 12  # numbers of an array that is kept: one for each layer
 MAX_NAME = 256  # bytes of a key or a tensor's name (llama.cpp takes 63 for a tensor's)
+MAX_WHOLE = (
+    1 << 26
+)  # bytes of what is read or copied whole; the largest real vocabulary has some 20 MiB, merges included
 MAX_COUNT = (1 << 32) - 1  # llama.cpp keeps lengths and counts in 32 bits
 
 _U32 = struct.Struct("<I")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from cortex.neuron.gguf.cursor import Cursor, GGUFError, opened
-from cortex.neuron.gguf.facts import Facts, read_facts
+from cortex.neuron.gguf.facts import MAX_WHOLE, Facts, read_facts
 from cortex.neuron.gguf.header import DEFAULT_ALIGNMENT, MAGIC, read_version
 
 _WIDTH = 32
@@ -64,6 +64,8 @@ def _tensors(tokens: int) -> Iterator[_Tensor]:
 
 def _write(copy: BinaryIO, file: FileIO, facts: Facts, tensors: tuple[_Tensor, ...]) -> None:
     kept = [span for key, span in facts.spans.items() if key.startswith("tokenizer.") or key == "general.name"]
+    if (size := sum(end - start for start, end in kept)) > MAX_WHOLE:
+        raise GGUFError(f"its vocabulary has {size} bytes, and at most {MAX_WHOLE} are copied")
     copy.write(MAGIC + struct.pack("<IQQ", 3, len(tensors), len(_SHAPE) + len(kept)))
     copy.writelines(_text(key) + _value(value) for key, value in _SHAPE.items())
     for start, end in kept:
