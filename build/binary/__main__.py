@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ GLIBC = (2, 28)  # RHEL 8, Debian 10, Ubuntu 20.04 and everything later
 
 
 def main() -> int:
-    args = _arguments()
+    args = arguments()
     flavour = FLAVOURS[args.flavour]
-    output = args.output or ROOT / "dist" / ("cortex" if flavour.name == "cpu" else f"cortex-{flavour.name}")
+    output = args.output or default_output(flavour)
     try:
         made = build(flavour, output, engine_wheel=args.engine_wheel, with_backends=args.backends, jobs=args.jobs)
     except Missing as missing:
@@ -37,6 +38,10 @@ def main() -> int:
         )
     print(json.dumps(made))
     return 0
+
+
+def default_output(flavour: Flavour) -> Path:
+    return ROOT / "dist" / flavour.program
 
 
 def build(
@@ -103,7 +108,8 @@ def _otherwise(flavour: Flavour) -> str:
     return "--no-backends makes a program that uses AVX2 and nothing newer"
 
 
-def _arguments() -> argparse.Namespace:
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """`words` instead of the command line's. Ends the program where they are wrong."""
     parser = argparse.ArgumentParser(
         prog="build/compile",
         description="Make one executable file of this checkout: it runs either role on a host that has nothing else.",
@@ -135,7 +141,7 @@ def _arguments() -> argparse.Namespace:
     )
     backends.add_jobs(parser)
     parser.add_argument("--glibc", metavar="2.28", help="fail when the program needs more")
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     args.backends &= args.engine_wheel is None
     if FLAVOURS[args.flavour].is_cuda and not args.backends and args.engine_wheel is None:
         parser.error(

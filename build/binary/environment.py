@@ -49,9 +49,14 @@ class Workshop:
         return self.folder / "report.xml"
 
 
-def workshop(flavour: Flavour) -> Workshop:
+def caches() -> Path:
+    """Where everything happens."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cortex-build"
-    folder = Path(os.environ.get("CORTEX_BUILD_CACHE") or default) / flavour.name
+    return Path(os.environ.get("CORTEX_BUILD_CACHE") or default)
+
+
+def workshop(flavour: Flavour) -> Workshop:
+    folder = caches() / flavour.name
     folder.mkdir(parents=True, exist_ok=True)
     return Workshop(folder)
 

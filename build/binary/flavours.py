@@ -22,6 +22,11 @@ class Flavour:
     gpus: str
 
     @property
+    def program(self) -> str:
+        """The name of the file."""
+        return "cortex" if self.name == "cpu" else f"cortex-{self.name}"
+
+    @property
     def is_cuda(self) -> bool:
         return bool(self.architectures)
 

@@ -79,7 +79,7 @@ def section(changelog: str, version: str) -> str:
 
 def one_flavour(flavour: str, packages: list[str], glibc: str, folder: Path) -> list[Path]:
     """The binary, its SBOM and its packages."""
-    binary = folder / ("cortex" if flavour == "cpu" else f"cortex-{flavour}")
+    binary = folder / FLAVOURS[flavour].program
     if not is_of_this_commit(binary, flavour):
         _run("build/compile", "--flavour", flavour, "--output", str(binary))
     check_glibc(json.loads(binary.with_name(binary.name + ".json").read_text()), glibc)
