@@ -235,6 +235,31 @@ def test_whole_answers():
         assert failed.value.status == 502
 
 
+def test_arguments_that_nest_too_deeply_to_be_written_are_an_error_of_the_model():
+    """They come as text, and leave as an object in a line of JSON."""
+    deep = '{"a":' + "[" * 300 + "]" * 300 + "}"
+    call = {"function": {"name": "f", "arguments": deep}}
+    with pytest.raises(CortexError, match="the arguments of its call of 'f'"):
+        answered({"content": None, "tool_calls": [call]})
+    stream = ollama.StreamTranslator(ollama.read_chat({"model": "m", "messages": [{"role": "user", "content": "x"}]}))
+    sent = stream.push(chunk({"tool_calls": [{"index": 0, **call}]}) + chunk({}, "tool_calls") + b"data: [DONE]\n\n")
+    assert "the arguments of its call of 'f'" in json.loads(sent.splitlines()[-1])["error"]
+    assert stream.over
+
+
+def answered(message):
+    """A whole answer as Ollama's client gets it."""
+    asked = ollama.read_chat({"model": "m", "messages": [{"role": "user", "content": "x"}], "stream": False})
+    answer = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}], "usage": {}}
+    return ollama.from_completion(answer, asked, ollama.Clock())
+
+
+def test_no_vector_is_no_embedding():
+    """The older form looks for the first one."""
+    with pytest.raises(CortexError, match="no embeddings"):
+        ollama.from_embeddings({"data": []}, "m", ollama.Clock())
+
+
 def test_embeddings_in_their_order():
     """Vectors as the inputs stood."""
     data = [{"index": 1, "embedding": [2.0]}, {"index": 0, "embedding": [1.0]}]

@@ -144,3 +144,11 @@ def test_items_are_listed_in_pages():
         with pytest.raises(CortexError) as wrong:
             item_page(items, query)
         assert wrong.value.param == next(iter(query))
+
+
+@pytest.mark.parametrize("item_id", [["x"], {"a": 1}, 7])
+def test_an_items_id_is_a_string(item_id):
+    """It is kept, and looked for by the next request: what cannot be is refused when it comes."""
+    with pytest.raises(CortexError, match=r"input\.0\.id: must be a string") as refused:
+        kept([{"role": "user", "content": "hi", "id": item_id}])
+    assert refused.value.status == 400

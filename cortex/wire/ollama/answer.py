@@ -11,6 +11,7 @@ import orjson
 
 from cortex.wire.chat.answer import read_answer
 from cortex.wire.chat.deltas import UNREADABLE, Usage, malformed, string_of, usage_of
+from cortex.wire.fields import can_be_sent
 from cortex.wire.ollama.request import Asked
 
 NANO = 1_000_000_000
@@ -69,8 +70,8 @@ def call_of(name: str, arguments: str, *, cut: bool) -> Object:
         value = orjson.loads(arguments)
     except orjson.JSONDecodeError:
         value = {} if cut else None
-    if not isinstance(value, dict):
-        raise malformed(f"the arguments of its call of '{name}' are no JSON object")
+    if not isinstance(value, dict) or not can_be_sent(value):
+        raise malformed(f"the arguments of its call of '{name}' are no JSON object that can be passed on")
     return {"function": {"name": name, "arguments": value}}
 
 
@@ -112,7 +113,9 @@ def from_embeddings(answer: Object, model: str, clock: Clock) -> Object:
         vectors = [each["embedding"] for each in sorted(answer["data"], key=lambda each: each["index"])]
         usage = usage_of(answer) or Usage(0, 0)
     except UNREADABLE:
-        raise malformed("it holds no embeddings") from None
+        vectors = []
+    if not vectors:
+        raise malformed("it holds no embeddings")
     durations = clock.durations()
     kept = {name: durations[name] for name in ("total_duration", "load_duration")}
     return {"model": model, "embeddings": vectors, **kept, "prompt_eval_count": usage.prompt}

@@ -109,7 +109,8 @@ def _own(item: Value, index: int, response_id: str, known: Mapping[str, Item]) -
     if not isinstance(item.raw, dict):
         return item.raw  # translation says what is wrong with it
     kind = item.raw.get("type") or ("message" if "role" in item.raw else None)
-    item_id = item.raw.get("id") or f"{_PREFIXES.get(str(kind), 'item')}_{response_id.removeprefix('resp_')}_in{index}"
+    own_id = item["id"].text() if item["id"].raw else ""
+    item_id = own_id or f"{_PREFIXES.get(str(kind), 'item')}_{response_id.removeprefix('resp_')}_in{index}"
     return {**item.raw, "id": item_id, **({"type": kind, **_content(item.raw)} if kind == "message" else {})}
 
 
