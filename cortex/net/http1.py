@@ -20,6 +20,8 @@ BUFFER_LIMIT_BYTES = 256 * 1024  # a reader this far behind stops the upstream
 PROBE_AFTER_S = 5
 PROBE_EVERY_S = 2
 UNRECEIVED_S = 10.0
+IN_VAIN = 2  # repetitions in a row: one may be a lost packet
+_RETRANSMITS, _PROBES = 2, 3  # bytes of struct tcp_info (linux/tcp.h); any confirmation makes both zero
 
 
 class Connection(asyncio.Protocol):
@@ -122,10 +124,16 @@ class Connection(asyncio.Protocol):
             self._quick = True
             self._limit_receipt(within_s)
 
-    def abandon(self) -> None:
-        """Somebody knows that no answer will come. What has begun to come is left alone."""
-        if self.answer is not None and not self.answer.head_done:
-            self._fail(ConnectionLost(before_head=True, upstream=self.address))
+    def abandon(self, *, unreceived: bool) -> None:
+        """Somebody knows that no answer will come. What has begun to come is left alone.
+
+        unreceived  so is a request that its host still confirms, which its kernel does however busy the host is
+        """
+        if self.answer is None or self.answer.head_done or (unreceived and not self._sends_in_vain()):
+            return
+        lost = ConnectionLost(before_head=True, upstream=self.address)
+        lost.__cause__ = TimeoutError("nothing is heard from there")
+        self._fail(lost)
 
     def rest(self, seconds: float) -> None:
         """No exchange for now; ends by itself after `seconds`."""
@@ -193,6 +201,14 @@ class Connection(asyncio.Protocol):
     def _limit_receipt(self, seconds: float) -> None:
         sock = cast("asyncio.Transport", self._transport).get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+    def _sends_in_vain(self) -> bool:
+        """Whether what was sent, or the kernel's probes, were repeated and nobody confirmed them."""
+        sock = cast("asyncio.Transport", self._transport).get_extra_info("socket")
+        if self.address.uds is not None or sock is None or sock.fileno() < 0:
+            return False
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)
+        return bool(info[_RETRANSMITS] >= IN_VAIN or info[_PROBES] >= IN_VAIN)
 
     async def _wait(self, answer: Response, timeout_s: float | None, *, for_head: bool) -> None:
         if self._waiter is not None:

@@ -115,10 +115,13 @@ class Pool:
         for connection in list(self._idle.get(address, ())):
             self._drop(connection)
 
-    def abandon(self, addresses: Collection[Address]) -> None:
-        """End every exchange with these upstreams of which not even the head has come, with ConnectionLost."""
+    def abandon(self, addresses: Collection[Address], *, unreceived: bool = False) -> None:
+        """End every exchange with these upstreams of which not even the head has come, with ConnectionLost.
+
+        `unreceived`: only where the upstream's host does not confirm what is sent to it.
+        """
         for connection in [each for each in self._open if each.address in addresses]:
-            connection.abandon()
+            connection.abandon(unreceived=unreceived)
 
     async def aclose(self) -> None:
         """Close every connection; whoever still reads gets ConnectionLost, whoever opens ConnectFailed."""

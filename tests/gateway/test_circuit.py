@@ -180,6 +180,23 @@ def test_a_model_of_a_neuron_that_is_gone_is_loaded_at_the_next_place(stream):
     asyncio.run(scenario())
 
 
+def test_who_failed_at_a_neuron_that_is_gone_waits_for_no_poll(monkeypatch):
+    """The look at it has found that out: a poll that hangs would only take longer to say the same."""
+    monkeypatch.setattr("cortex.gateway.fleet.breakers.PROBE_S", 0.2)
+
+    async def scenario():
+        async with (
+            FakeNeuron("a", {"org/m": "loaded"}) as a,
+            FakeNeuron("b", {"org/m": "unloaded"}) as b,
+            gateway([a, b], poll_timeout_secs=600) as client,
+        ):
+            a.chat, a.control = reset, hang
+            told = await client.chat()
+            assert (told.status_code, told.headers["x-cortex-node"]) == (200, "b")
+
+    asyncio.run(scenario())
+
+
 def test_who_waits_for_a_neuron_that_goes_silent_is_served_elsewhere():
     """It accepted a request, and then neither answers nor is heard of: when it counts as down, the request goes on."""
 

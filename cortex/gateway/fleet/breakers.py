@@ -3,12 +3,18 @@
 One request that fails makes its neuron suspect: it is looked at now, and gets requests meanwhile only where no other
 replica serves. So a host that is gone costs the requests that were on their way to it, and none of those that follow.
 
+Who waits there for a first byte meanwhile is told as soon as the neuron is cut off, and again at every probe that fails, if
+the kernel says that the host confirms nothing more. A host that is only busy still does: what it works on is left to it,
+until polls fail, or the answer's own time-out. A request that waits there alone has no earlier witness than its own
+connection, which gives up after `net.http1.UNRECEIVED_S`: a shorter time would move models for a switch that restarts.
+
 The control plane may be well meanwhile: a neuron that answers polls and resets every request must not eat three attempts
 of each. Probes are ours alone: no client's request is risked to find out.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -43,7 +49,7 @@ class Breakers:
         self._tasks = tasks
         self._clock = clock
         self._breakers: dict[str, Breaker] = {}
-        self._suspects: set[str] = set()
+        self._suspects: dict[str, asyncio.Task[None]] = {}
 
     def failed(self, node: str, address: Address) -> None:
         """A request to `address` got no answer: no connection, a lost one, no HTTP, or silence.
@@ -61,12 +67,19 @@ class Breakers:
         """Neither requests nor polls get there."""
         self._change(node, address, self._breakers.get(node, CLOSED).tripped(self._clock()))
 
+    async def is_cut_off(self, node: str) -> bool:
+        """Whether it gets no requests; where it is being looked at, once that is known."""
+        if look := self._suspects.get(node):
+            await asyncio.wait([look])
+        return self._breakers.get(node, CLOSED).is_open
+
     def _change(self, node: str, address: Address, breaker: Breaker) -> None:
         was_open = self._breakers.get(node, CLOSED).is_open
         self._breakers[node] = breaker
         self._show(node)
         if breaker.is_open and not was_open:
             log.warning("neuron '%s' gets no requests until a probe is answered", node)
+            self._pool.abandon((address,), unreceived=True)
             self._tasks.start(f"probe {node}", self._probe(node, address))
 
     def answered(self, node: str) -> None:
@@ -76,14 +89,13 @@ class Breakers:
 
     def _suspect(self, node: str, address: Address) -> None:
         if node not in self._suspects:
-            self._suspects.add(node)
-            self._tasks.start(f"look at {node}", self._look_at(node, address))
+            self._suspects[node] = self._tasks.start(f"look at {node}", self._look_at(node, address))
 
     async def _look_at(self, node: str, address: Address) -> None:
         try:
             answered = await self._answers(node, address)
         finally:
-            self._suspects.discard(node)
+            self._suspects.pop(node, None)
             self._show(node)
         if not answered and self._fleet.view(node):
             self.trip(node, address)
@@ -98,6 +110,8 @@ class Breakers:
             if self._clock() < breaker.retry_at:
                 continue
             answered = await self._answers(node, address)
+            if not answered:
+                self._pool.abandon((address,), unreceived=True)
             self._settle(node, self._breakers.get(node, CLOSED).probed(self._clock(), answered=answered))
 
     async def _answers(self, node: str, address: Address) -> bool:

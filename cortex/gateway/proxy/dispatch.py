@@ -206,10 +206,12 @@ class Dispatcher:
                     return None
 
     async def _is_gone(self, journey: Journey) -> bool:
-        """Whether the neuron that failed the call does not answer polls either. Then it counts as down from now on."""
+        """Whether the neuron that failed the call answers neither the look that followed nor a poll. Then it counts as down."""
         replica = journey.replica
         if replica is None or isinstance(journey.failure, NeuronAnswer):
             return False
+        if await self._breakers.is_cut_off(replica.node):  # known sooner than a poll's time-out
+            return True
         view = await self._poller.refresh(replica.node)
         if view.healthy and not view.misses:
             return False
