@@ -168,9 +168,9 @@ def _large_enough(search: Search, attempt: Attempt) -> Iterable[Node]:
     return chain(with_room, takewhile(lambda node: node.free_mb == UNKNOWN, reversed(freest)))
 
 
-def _takes_host_memory(search: Search) -> bool:
-    """A file that only a harness for the processor serves, by the word of one who has it: they all would say the same."""
-    known = next(iter(search.files.values()), None)
+def _takes_host_memory(search: Search, node: Node | None = None) -> bool:
+    """A file whose harness computes on the processor, by the node's own word, else by that of one who has it."""
+    known = (search.files.get(node.name) if node else None) or next(iter(search.files.values()), None)
     return known is not None and known.processor_only
 
 
@@ -199,7 +199,7 @@ def _candidate(search: Search, node: Node, attempt: Attempt) -> Candidate | None
         return None
     if node.name in search.now.too_much and (attempt.context or math.inf) >= search.now.too_much[node.name]:
         return None
-    processor_only = _takes_host_memory(search)
+    processor_only = _takes_host_memory(search, node)
     wanted = search.need_on(node, attempt.counted)
     leaving = _tenants(search, node) if attempt.evicting else []
     found = fit(

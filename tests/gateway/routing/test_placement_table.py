@@ -95,6 +95,7 @@ ROWS = {
     "on the processor of a GPU host": ([gpus("a", (1, 1000), models={M: on_disk()}, memory_free_mb=600)], {"gpu_layers": 0, **NEEDS_500}, {}, "a"),
     "a model for the processor takes host memory of a GPU host": ([gpus("a", (9000, 9000), models={M: on_disk(processor_only=True)}, memory_free_mb=499), gpus("b", (1, 9000), models={M: on_disk(processor_only=True)}, memory_free_mb=500)], NEEDS_500, {}, "b"),
     "and who holds GPU memory need not leave for it": ([gpus("a", (1, 9000), models={M: on_disk(processor_only=True), "x": loaded(8000, 1, devices=(0,)), "y": loaded(400, 2)}, memory_free_mb=100)], NEEDS_500, {}, "a -y"),
+    "whether it takes a GPU is each node's own word": ([gpus("a", (9000, 9000), models={M: on_disk(processor_only=True)}, memory_free_mb=499), gpus("b", (9000, 9000), models={M: on_disk()}, memory_free_mb=100)], NEEDS_500, {}, "b"),
     "host memory is the device of a host without GPUs": ([full("a", 499), full("b", 500)], NEEDS_500, {}, "b"),
     # ---- rank
     "fits free before eviction": ([full("a", 400, x=loaded(BIG, 1)), full("b", 500)], NEEDS_500, {}, "b"),
