@@ -7,7 +7,7 @@ from helpers.fake_nvml import RTX_4090, driver, uuid
 from helpers.live import SCRIPTED_MODEL, running_neuron
 
 from cortex.neuron.hardware import host
-from cortex.neuron.hardware.support import cpu_reason, cuda_reason, engine_flavour
+from cortex.neuron.hardware.support import backend_reason, covers, cpu_reason, cuda_reason, engine_flavour
 from cortex.wire.fleet import Device
 
 CPUINFO = "processor\t: 0\nmodel name\t: Old\nflags\t\t: fpu sse4_2 {}\n\nprocessor\t: 1\nflags\t\t: fpu\n"
@@ -50,6 +50,47 @@ def test_a_processor_without_what_engines_need_is_named(cpuinfo, missing):
 def test_gpus_that_a_flavour_does_not_know_are_named(flavour, devices, told):
     """A build for one family says which GPU it is not for; the one without CUDA says that."""
     reason = cuda_reason(devices, flavour)
+    assert reason is None if told is None else told in (reason or "")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "runs_on", "not_on"),
+    [
+        ("90-real", {"9.0"}, {"8.9", "10.0"}),
+        ("86-real", {"8.6", "8.9"}, {"8.0", "9.0"}),  # later minor versions of its major one
+        ("120-real", {"12.0", "12.1"}, {"8.9"}),
+        ("120a-real", {"12.0"}, {"12.1"}),  # for that very one
+        ("120f", {"12.0"}, {"12.1"}),
+        ("90a-virtual", {"9.0"}, {"10.0"}),
+        ("80-virtual", {"8.0", "8.6", "9.0", "12.1"}, {"7.5"}),  # the driver compiles it
+        ("86", {"8.6", "8.9", "9.0"}, {"8.0"}),  # both
+        ("native", set(), {"9.0"}),
+    ],
+)
+def test_code_for_an_architecture_runs_where_cuda_says(architecture, runs_on, not_on):
+    """Machine code within its major version, PTX on everything later, what has a letter nowhere else."""
+    assert {capability for capability in runs_on | not_on if covers(architecture, capability)} == runs_on
+
+
+@pytest.mark.parametrize(
+    ("devices", "driver", "told"),
+    [
+        ([], "12.4", None),
+        ([device("H100", "9.0"), device("RTX 4090", "8.9")], "13.0", None),
+        ([device("H100", "9.0")], "14.1", None),
+        ([device("H100", "9.0")], None, None),  # the driver does not tell
+        ([device("?", None)], "13.0", None),
+        (
+            [device("RTX 3060", "8.6"), device("H100", "9.0")],
+            "13.0",
+            "compiled for 89-real, 90-real, not for RTX 3060 (8.6)",
+        ),
+        ([device("H100", "9.0")], "12.8", "of CUDA 13.0, and the driver knows up to 12.8: a newer driver is needed"),
+    ],
+)
+def test_gpus_that_a_backend_was_not_compiled_for_are_named(devices, driver, told):
+    """What it is compiled for is told with them; a driver that is too old for its CUDA comes first."""
+    reason = backend_reason(devices, ("89-real", "90-real"), "13.0", driver)
     assert reason is None if told is None else told in (reason or "")
 
 
