@@ -77,14 +77,19 @@ class Vocabularies:
         vocabulary = await self._vocabulary(key, model.id)
         vocabulary.users += 1
         try:
-            yield await asyncio.shield(vocabulary.engine)  # whoever leaves does not end it for the others
-        except (EngineFailed, GGUFError, OSError) as error:
-            self._known.pop(key, None)
-            log.warning("no vocabulary of %s: %s", model.id, error)
-            raise errors.unavailable(f"the tokens of '{model.id}' can be counted only while it is loaded") from error
+            yield await self._started(key, vocabulary, model.id)
         finally:
             vocabulary.users -= 1
             vocabulary.last_used = time.monotonic()
+
+    async def _started(self, key: _Key, vocabulary: _Vocabulary, model_id: str) -> EngineProcess:
+        try:
+            return await asyncio.shield(vocabulary.engine)  # whoever leaves does not end it for the others
+        except (EngineFailed, GGUFError, OSError) as error:
+            if self._known.get(key) is vocabulary:
+                del self._known[key]
+            log.warning("no vocabulary of %s: %s", model_id, error)
+            raise errors.unavailable(f"the tokens of '{model_id}' can be counted only while it is loaded") from error
 
     async def _vocabulary(self, key: _Key, model_id: str) -> _Vocabulary:
         if (known := self._known.get(key)) and known.has_ended:
@@ -106,18 +111,19 @@ class Vocabularies:
             file.unlink(missing_ok=True)  # what the engine maps stays until it ends
 
     async def _make_room(self) -> None:
-        idle = sorted(
-            (key for key, each in self._known.items() if not each.users), key=lambda key: self._known[key].last_used
-        )
-        for key in idle[: max(0, len(self._known) - MAX_ENGINES + 1)]:
+        while len(self._known) >= MAX_ENGINES and (key := self._longest_idle()):
             await self._end(key)
 
     async def _end_idle_ones(self) -> None:
         while True:
             await asyncio.sleep(IDLE_S / 4)
-            old = time.monotonic() - IDLE_S
-            for key in [key for key, each in self._known.items() if not each.users and each.last_used < old]:
+            while (key := self._longest_idle()) and time.monotonic() - self._known[key].last_used > IDLE_S:
                 await self._end(key)
+
+    def _longest_idle(self) -> _Key | None:
+        """Asked anew before each end: while one goes, another may have come into use."""
+        idle = [key for key, each in self._known.items() if not each.users]
+        return min(idle, key=lambda key: self._known[key].last_used, default=None)
 
     async def _end(self, key: _Key) -> None:
         vocabulary = self._known.pop(key, None)
