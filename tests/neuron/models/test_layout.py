@@ -46,6 +46,16 @@ def test_a_model_of_a_folder_has_its_path_as_its_name(tmp_path: Path) -> None:
     assert layout.names(model, tmp_path / "models") == {"mine/x.gguf": tmp_path / "models/mine/x.gguf"}
 
 
+def test_a_projector_of_the_cache_goes_with_a_model_of_the_folder(tmp_path: Path) -> None:
+    """A model that was copied here, and the projector of its repository that was fetched: both have a name in another folder."""
+    models_dir, cache = tmp_path / "models", tmp_path / "cache"
+    write_tiny(models_dir / "org/repo/repo-Q4_K_M.gguf")
+    write_tiny(cache / SNAPSHOT / "mmproj-F16.gguf", general__architecture="clip")
+    (model,) = Scanner(models_dir=models_dir, hf_cache=cache).scan().models
+    assert model.mmproj
+    assert list(layout.names(model, models_dir)) == ["org/repo/repo-Q4_K_M.gguf", "org/repo/mmproj-F16.gguf"]
+
+
 @pytest.mark.parametrize("name", ["x.gguf", "org/repo/Q4 K M/x.GGUF", "a/b/c/d/e/f/g/old.bin"])
 def test_a_plain_name_is_taken(name: str) -> None:
     """Folders and a model's file, whatever they are called."""

@@ -14,9 +14,14 @@ DEEPEST = 8  # folders
 def names(model: LocalModel, models_dir: Path | None) -> dict[str, Path]:
     """The model's parts in order, then its projector, by their names."""
     files = [*model.files, *([model.mmproj] if model.mmproj else [])]
-    if model.origin == "models_dir" and models_dir is not None:
-        return {path.relative_to(models_dir).as_posix(): path for path in files}
-    return {name_in_repo(model.repo or model.id, _in_snapshot(path)): path for path in files}
+    return {_name(model, path, models_dir): path for path in files}
+
+
+def _name(model: LocalModel, path: Path, models_dir: Path | None) -> str:
+    """A model and its projector need not be of one origin."""
+    if model.origin == "models_dir" and models_dir is not None and path.is_relative_to(models_dir):
+        return path.relative_to(models_dir).as_posix()
+    return name_in_repo(model.repo or model.id, _in_snapshot(path))
 
 
 def name_in_repo(repo: str, file: PurePosixPath) -> str:
