@@ -9,6 +9,7 @@ memory, with a warning: it must never keep a host from serving.
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 import orjson
@@ -45,7 +46,8 @@ class MeasuredMemory:
 
     def __init__(self, folder: Path | None) -> None:
         self._file = folder / "measured-memory.json" if folder else None
-        self._figures = self._read()
+        self._figures = self._read()  # replaced and never changed: the event loop reads it while threads put
+        self._putting = threading.Lock()
 
     def get(self, key: str) -> int | None:
         return self._figures.get(key)
@@ -57,13 +59,12 @@ class MeasuredMemory:
 
     def put(self, key: str, mb: int) -> None:
         """Remember the latest figure. Blocks for a small write; call it from a thread."""
-        if self._figures.pop(key, None) == mb:
-            self._figures[key] = mb  # moved to the end: it was used lately
-            return
-        self._figures[key] = mb
-        while len(self._figures) > KEPT:
-            del self._figures[next(iter(self._figures))]
-        self._write()
+        with self._putting:
+            figures = {kept: figure for kept, figure in self._figures.items() if kept != key} | {key: mb}
+            is_news = self._figures.get(key) != mb
+            self._figures = dict(list(figures.items())[-KEPT:])  # what was used lately stands at the end
+            if is_news:
+                self._write()
 
     def _read(self) -> dict[str, int]:
         if self._file is None or not self._file.exists():

@@ -7,6 +7,7 @@ from helpers.live import SCRIPTED, SCRIPTED_MODEL, running_neuron
 
 from cortex.neuron.models import measured
 from cortex.neuron.models.measured import MeasuredMemory
+from cortex.tasks import running
 
 
 def test_figures_survive_a_restart_and_the_latest_wins(tmp_path):
@@ -73,3 +74,25 @@ def test_the_next_load_counts_on_what_the_last_one_took(models_dir, tmp_path):
         assert abs(second_estimate - first_used) <= 2  # the engine may grow by a page between reading and end
 
     asyncio.run(scenario())
+
+
+def test_engines_that_end_together_are_all_remembered_and_readers_are_not_disturbed(tmp_path):
+    """Each figure is put by a thread of its own, while the event loop lists what is known."""
+    memory, count = MeasuredMemory(tmp_path), 40
+
+    async def scenario():
+        puts = [asyncio.to_thread(memory.put, f"{number}.gguf 10 4096", number) for number in range(count)]
+
+        async def read():
+            while True:
+                for _ in range(50):
+                    memory.latest("none.gguf 10")
+                await asyncio.sleep(0)
+
+        async with running(read(), name="read") as reading:
+            await asyncio.gather(*puts)
+            assert not reading.done()
+
+    asyncio.run(scenario())
+    again = MeasuredMemory(tmp_path)
+    assert [again.get(f"{number}.gguf 10 4096") for number in range(count)] == list(range(count))
