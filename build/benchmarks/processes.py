@@ -32,13 +32,19 @@ def pinned(cores: set[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], *, port: int, log: Path, cores: set[int] | None = None, host: str = "127.0.0.1"
+    command: Sequence[str],
+    *,
+    port: int,
+    log: Path,
+    cores: set[int] | None = None,
+    host: str = "127.0.0.1",
+    within_s: float = START_S,
 ) -> Iterator[int]:
     """A process that listens on `port` of a loopback address; yields its pid. What it says goes to the file `log`. Raises CannotRun."""
     with log.open("wb") as said, pinned(cores or os.sched_getaffinity(0)):
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=ENVIRONMENT)
     try:
-        _wait_for(host, port, process, log)
+        _wait_for(host, port, process, log, within_s)
         yield process.pid
     finally:
         _end(process)
@@ -61,8 +67,8 @@ def children(pid: int) -> list[int]:
     ]
 
 
-def _wait_for(host: str, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_S
+def _wait_for(host: str, port: int, process: subprocess.Popen[bytes], log: Path, within_s: float) -> None:
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
             return
