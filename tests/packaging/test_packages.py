@@ -1,5 +1,6 @@
 """The RPMs and .debs: files, owners, modes, and what they ask of one another. Around a stand-in: packaging is looked at here."""
 
+import functools
 import json
 import os
 import shutil
@@ -15,6 +16,9 @@ echo '{"package_version": "9.8.7", "flavour": "FLAVOUR", "git_sha": "0123456789a
 """
 
 pytestmark = pytest.mark.skipif(shutil.which("rpmbuild") is None, reason="rpmbuild is not installed")
+needs_dpkg = pytest.mark.skipif(
+    not (shutil.which("dpkg-deb") and shutil.which("ar")), reason="dpkg-deb and ar are not installed"
+)
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may install packages")
 
 
@@ -127,12 +131,34 @@ def test_the_packages_install_into_an_empty_root(made, tmp_path):
     assert os.access(tmp_path / "usr/bin/cortex", os.X_OK)
 
 
-@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
+def test_the_program_is_not_compressed_twice(made):
+    """It is compressed already; a flavour with CUDA would keep its builder and every host busy for nothing."""
+    assert run("rpm", "-qp", "--qf", "%{PAYLOADFLAGS}", made["cortex-bin"]).strip() == ""
+
+
+@needs_dpkg
 def test_the_debs_hold_the_same_trees(made, tmp_path):
-    """Debian's packages are those of RPM in other words."""
+    """Debian's packages are those of RPM in other words; the program is not compressed twice there either."""
     debs = packages(tmp_path, "deb")
     assert len(debs) == 3
     for deb in debs:
         name = run("dpkg-deb", "--field", deb, "Package").strip()
         tree = {line.split()[-1].strip(".").rstrip("/") for line in run("dpkg-deb", "--contents", deb).splitlines()}
         assert listing(made[name]).keys() <= tree
+        members = run("ar", "t", deb).split()
+        assert members[-1] == ("data.tar" if name == "cortex-bin" else "data.tar.gz")
+
+
+@needs_dpkg
+def test_flavours_of_debs_take_one_another_s_place(tmp_path):
+    """All are cortex-binary of their own version, and only one may be installed; the package of a GPU family brings the neuron."""
+    debs = {Path(deb).name.partition("_")[0]: deb for deb in packages(tmp_path, "deb", flavour="ada")}
+    assert debs.keys() == {"cortex", "cortex-bin-ada", "helexa-neuron", "helexa-neuron-ada"}
+    field = functools.partial(run, "dpkg-deb", "--field")
+    release = "9.8.7-0.1.20261123160000.git0123456789ab"
+    binary = debs["cortex-bin-ada"]
+    assert field(binary, "Provides").strip() == f"cortex-binary (= {release})"
+    assert {field(binary, name).strip() for name in ("Conflicts", "Replaces")} == {"cortex-binary"}
+    for name in ("cortex", "helexa-neuron"):
+        assert f"cortex-bin (= {release}) | cortex-binary (= {release})" in field(debs[name], "Depends")
+    assert f"cortex-bin-ada (= {release})" in field(debs["helexa-neuron-ada"], "Depends")

@@ -5,42 +5,25 @@ Needs root, debootstrap, systemd-nspawn (Debian: systemd-container) and build/co
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from helpers import containers
 
 ROOT = Path(__file__).parent.parent.parent
 BINARY = Path(os.environ.get("CORTEX_BINARY", ROOT / "dist" / "cortex"))
-TOOLS = ("debootstrap", "systemd-nspawn", "rpmbuild")
-MISSING = [tool for tool in TOOLS if shutil.which(tool) is None]
+MISSING = containers.missing("rpmbuild")
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not BINARY.exists(), reason=f"there is no {BINARY.name}: build/compile has not been run"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root may start containers"),
-    pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)}: not installed"),
+    pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
     pytest.mark.timeout(900),
 ]
 
-UNIT = """\
-[Service]
-ExecStart=/bin/bash /check.sh
-ExecStopPost=/bin/systemctl poweroff --no-block
-Environment=HOME=/root
-"""
 # A hang is found after 5 s instead of 60, and nobody waits for a process that cannot end.
 DROP_IN = "[Service]\nWatchdogSec=5\nTimeoutAbortSec=2\nRestartSec=1\n"
 CHECK = r"""
-say() { echo "$*" >> /facts; }
-of() { systemctl show "$1" -p "$2" --value; }
-within() { for _ in $(seq 300); do "$@" > /dev/null 2>&1 && return 0; sleep 0.2; done; return 1; }
-healthy() { curl -sf -m 5 "http://127.0.0.1:$1/health"; }
-knows() { curl -s -m 5 http://127.0.0.1:31313/v1/models | grep -q "$1"; }
-restarted() { [ "$(of "$1" NRestarts)" -ge "$2" ]; }
-gone() { [ ! -e "/proc/$1" ]; }
-service() { port=13131; [ "$1" = cortex ] && port=31313; return 0; }
-
 rpm -i --nodeps --ignorearch --nosignature /packages/*.rpm; say install $?
 say users "$(id -gn cortex) $(id -gn neuron)"
 sed -i 's|^# models_dir = .*|models_dir = "/models"|' /etc/neuron/neuron.toml
@@ -48,7 +31,7 @@ printf '\n[[neurons]]\nname = "here"\nendpoint = "http://127.0.0.1:13131"\n' >> 
 for s in neuron cortex; do
   service $s
   say $s.enabled "$(systemctl is-enabled $s)"
-  mkdir -p /etc/systemd/system/$s.service.d && cp /drop-in.conf /etc/systemd/system/$s.service.d/
+  mkdir -p /etc/systemd/system/$s.service.d && cp /etc/cortex-test/drop-in.conf /etc/systemd/system/$s.service.d/
 done
 systemctl daemon-reload
 for s in neuron cortex; do
@@ -92,42 +75,19 @@ journalctl -u cortex -u neuron --no-pager > /journal
 """
 
 
-def run(*command, seconds, **options):
-    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False, **options)
-
-
 @pytest.fixture(scope="module")
-def facts(tmp_path_factory, demo_model):
+def facts(tmp_path_factory, empty_debian, demo_model):
     """What the container's script said: `name → value`; `journal` has what the services logged."""
     folder = tmp_path_factory.mktemp("systemd")
-    root, binary = folder / "root", folder / "dist" / "cortex"
-    packages = "systemd,systemd-sysv,dbus,curl,procps,rpm,libstdc++6"
-    made = run("debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", root, seconds=400)
-    if made.returncode != 0:
-        pytest.skip(f"debootstrap cannot make a root here: {made.stdout[-300:]}")
+    binary, drop_in = folder / "dist" / "cortex", folder / "drop-in.conf"
     binary.parent.mkdir()
     for name in ("cortex", "cortex.json"):
         shutil.copy(BINARY.with_name(name), binary.with_name(name))
-    packed = run(ROOT / "build" / "package", "rpm", "--binary", binary, seconds=100)
+    packed = containers.run(ROOT / "build" / "package", "rpm", "--binary", binary, seconds=100)
     assert packed.returncode == 0, packed.stderr
-    for path, files in (("packages", map(Path, packed.stdout.split())), ("models", [demo_model])):
-        (root / path).mkdir()
-        for file in files:
-            shutil.copy(file, root / path)
-    (root / "check.sh").write_text(CHECK)
-    (root / "drop-in.conf").write_text(DROP_IN)
-    (root / "etc/systemd/system/check.service").write_text(UNIT)
-    (root / "etc/systemd/system/multi-user.target.wants/check.service").symlink_to("../check.service")
-    booted = run(
-        *("systemd-nspawn", "--register=no", "--keep-unit", "--private-network", "--boot", "--directory", root),
-        seconds=500,
-        stdin=subprocess.DEVNULL,
-    )
-    if not (root / "facts").exists():
-        pytest.skip(f"systemd does not boot in a container here: {(booted.stdout + booted.stderr)[-300:]}")
-    said = dict(line.split(" ", 1) for line in (root / "facts").read_text().splitlines())
-    journal = root / "journal"
-    return said | {"journal": journal.read_text() if journal.exists() else "the script did not come to its end"}
+    drop_in.write_text(DROP_IN)
+    files = {"packages": map(Path, packed.stdout.split()), "models": [demo_model], "etc/cortex-test": [drop_in]}
+    return containers.boot(empty_debian, folder / "root", CHECK, files)
 
 
 def those(facts, *names):

@@ -73,9 +73,10 @@ def test_a_unit_stops_a_role_as_the_role_expects(service):
 
 @pytest.mark.parametrize("service", EXPOSURE)
 def test_a_mistake_in_the_configuration_is_not_tried_again(service):
-    """Exit code 2 says that starting again does not help; anything else is started again."""
+    """Codes that say that starting again does not help, of the program and of the one file's start; others are tried again."""
     unit = settings(service)["Service"]
-    assert (unit["Restart"], unit["RestartPreventExitStatus"]) == ("on-failure", str(int(Exit.usage)))
+    codes = f"{int(Exit.usage)} {int(Exit.damaged)}"
+    assert (unit["Restart"], unit["RestartPreventExitStatus"]) == ("on-failure", codes)
 
 
 def test_one_engine_that_is_killed_for_memory_does_not_take_the_neuron_with_it():
