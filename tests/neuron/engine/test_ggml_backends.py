@@ -103,7 +103,7 @@ def test_an_engine_keeps_its_own_code_where_another_cannot_be_used(macros, why, 
     file = tmp_path / "libggml-cpu-odd.so"
     file.touch() if macros is None else compile_backend(file, **macros)
     spec = engine_spec(scripted_model, tmp_path, cpu_backend=str(file))
-    lines = []
+    lines: list[str] = []
 
     async def session():
         async with running_engine(spec, lines.append) as engine:

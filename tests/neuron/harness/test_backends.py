@@ -37,8 +37,8 @@ WHOLE: dict[str, Any] = {
 
 def changed(*place: str | int, to: Any = None) -> dict[str, Any]:
     """The whole with one thing otherwise; without `to` it is left out."""
-    made: Any = copy.deepcopy(WHOLE)
-    table = made
+    made = copy.deepcopy(WHOLE)
+    table: Any = made
     for step in place[:-1]:
         table = table[step]
     del table[place[-1]]
