@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from binary import backends, modules, rebind, sbom, sdists, toolkit, trim, variants
+from binary import __main__ as compiling
+from binary import backends, modules, rebind, sbom, sdists, toolkit, tools, trim, variants
+from binary.environment import Workshop
 from binary.flavours import FLAVOURS, Refused
 from binary.tools import Missing
 from binary.variants import Variant
@@ -296,6 +298,31 @@ def test_a_program_that_is_missing_is_named(command, tmp_path):
     status, text = said(command, PATH=str(tmp_path))
     assert status == 3
     assert f"build/{command}: not installed: c++ (a C++ compiler; Debian: g++, RHEL: gcc-c++)" in text
+
+
+def test_cmake_that_is_nowhere_is_named(monkeypatch, tmp_path):
+    """Neither installed nor on the package index, which a host without internet cannot reach."""
+    pip = tmp_path / "tools" / "bin" / "python"
+    pip.parent.mkdir(parents=True)
+    pip.write_text("#!/bin/sh\nexit 1\n")
+    pip.chmod(0o755)
+    monkeypatch.setattr(tools, "WORK", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Missing, match="cmake is not installed, and not to be had from the package index either"):
+        tools.path("cmake")
+
+
+@pytest.mark.parametrize(
+    ("flavour", "way"), [("cpu", "--no-backends makes a program"), ("hopper", "--engine-wheel FILE")]
+)
+def test_a_compile_that_cannot_make_backends_says_what_would_do(monkeypatch, tmp_path, flavour, way):
+    """What is missing, and how the program can be made without it."""
+    shop = Workshop(tmp_path)
+    (shop.packages / backends.ENGINE).mkdir(parents=True)
+    (shop.packages / backends.ENGINE / "xllamacpp.abi3.so").touch()
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Missing, match=rf"not installed: c\+\+ .*{way}"):
+        compiling.make_backends(shop, FLAVOURS[flavour], 1)
 
 
 @pytest.mark.parametrize("command", ["backends", "engine", "compile"])
