@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import binary, cycles, engine, fleet, relay
+from benchmarks import binary, cycles, engine, fleet, polls, relay
 from benchmarks.errors import CannotRun
 
 EPILOG = """\
-Exit status: 0 done, 1 a limit was passed (cycles), 2 something that the benchmark needs is missing.
+Exit status: 0 done, 1 a limit was passed (cycles, polls), 2 something that the benchmark needs is missing.
 """
 
 
@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (relay, cycles, binary, engine, fleet):
+    for module in (relay, cycles, binary, engine, fleet, polls):
         module.add_command(commands)
     return parser
 
