@@ -96,7 +96,11 @@ def add_legacy_library(shop: Workshop, program: Path) -> None:
     """The library of legacy models, one for each kind of processor, where its package would be: found there, never imported."""
     package, target = shop.packages / LEGACY, program / LEGACY
     for library in package.glob("lib/*/libctransformers.so"):
-        if library.parent.name in {"avx2", "avx", "basic"}:  # the others are for CUDA 11, which nobody has any more
+        if library.parent.name in {
+            "avx2",
+            "avx",
+            "basic",
+        }:  # the one for GPUs wants CUDA 12: who has that has it in a folder
             place = target / library.relative_to(package)
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(library, place)

@@ -27,6 +27,7 @@ from cortex.neuron.gguf import Header
 from cortex.wire.fleet import Device
 
 NAME = "harness.ctransformers.cuda_libraries"
+OWN = "libctransformers.so"
 # In the order in which they are loaded, with the folder of the package that brings each of them.
 LIBRARIES = {"libcudart.so.12": "cuda_runtime", "libcublasLt.so.12": "cublas", "libcublas.so.12": "cublas"}
 FAMILIES = ("falcon", "llama", "mpt", "starcoder")
@@ -79,8 +80,9 @@ NO_CUDA = CudaLibrary()
 
 def find(folder: Path | None) -> CudaLibrary:
     """The folder that the operator named, else the packages nvidia-cuda-runtime-cu12 and nvidia-cublas-cu12. A few looks at files."""
-    own = _package("ctransformers", "lib", "cuda", "libctransformers.so")
+    own = _package("ctransformers", "lib", "cuda", OWN)
     if folder is not None:
+        own = folder / OWN if (folder / OWN).is_file() else own
         found = {name: folder / name for name in LIBRARIES if (folder / name).is_file()}
         missing = [*_absent_in(folder, found)]
     else:
@@ -88,10 +90,10 @@ def find(folder: Path | None) -> CudaLibrary:
         found = {name: place for name, place in places.items() if place}
         missing = [*_not_installed(found)]
     if own is None:
-        missing.append("this build has no CUDA library of ctransformers")
+        missing.append(f"this build has no lib/cuda/{OWN} of ctransformers 0.2.27: put it into the folder of {NAME}")
     if own is None or missing:
         return CudaLibrary(missing=tuple(missing))
-    return CudaLibrary(str(own), tuple(str(file.absolute()) for file in found.values()), ())
+    return CudaLibrary(str(own.absolute()), tuple(str(file.absolute()) for file in found.values()), ())
 
 
 def _absent_in(folder: Path, found: Iterable[str]) -> Iterator[str]:

@@ -153,3 +153,10 @@ def test_a_named_folder_is_the_only_place(tmp_path: Path) -> None:
     nowhere = cuda.find(tmp_path / "nowhere").problem or ""
     assert "the folder 'nowhere' of harness.ctransformers.cuda_libraries does not exist" in nowhere
     assert str(tmp_path) not in nowhere
+    for name in (*LIBRARIES, "libctransformers.so"):
+        (tmp_path / name).touch()
+    found = cuda.find(tmp_path)
+    assert (found.own, found.needed) == (
+        str(tmp_path / "libctransformers.so"),
+        tuple(str(tmp_path / name) for name in LIBRARIES),
+    )
