@@ -6,6 +6,7 @@
     outcome.py     exit codes, and the failure that carries one
     roles.py       files, environment and flags → what a role runs with
     running.py     a role's process: one loop, ordered stop, the two signals
+    starting.py    why a role cannot start, and whether trying again may help
     reloading.py   its configuration read again: SIGHUP, or a file that changed
     client.py      HTTP to a gateway or a neuron (httpx), its failures as sentences
     show.py        tables and progress bars, or plain text where nobody watches

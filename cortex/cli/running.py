@@ -14,6 +14,7 @@ import logging
 import os
 import signal
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import uvloop
 
@@ -22,6 +23,8 @@ from cortex import log as logs
 from cortex.cli import roles
 from cortex.cli.outcome import Exit, Failure
 from cortex.cli.reloading import Part, reloading
+from cortex.cli.starting import failure
+from cortex.config.access import why_not
 from cortex.config.gateway import GatewayConfig
 from cortex.config.listen import Listen
 from cortex.config.neuron import NeuronConfig
@@ -83,7 +86,8 @@ async def _start_neuron(config: NeuronConfig, stack: AsyncExitStack) -> tuple[Li
     try:
         handle = await stack.enter_async_context(app.running(config))
     except (OSError, CortexError, RuntimeDirError, TlsError) as error:
-        raise _cannot_start("neuron", error, {"host and port of the neuron": config.listen}) from error
+        raise failure("neuron", error, {"host and port of the neuron": config.listen}) from error
+    await asyncio.to_thread(_look_at_models, config.models_dir)
     change = handle.reconfiguration
 
     def configured(settings: roles.Settings) -> NeuronConfig:
@@ -110,7 +114,7 @@ async def _start_gateway(
     try:
         handle = await stack.enter_async_context(app.running(configured(settings), settings.catalogue))
     except (OSError, CortexError, TlsError, StoreError) as error:
-        raise _cannot_start("gateway", error, wanted) from error
+        raise failure("gateway", error, wanted) from error
     change = handle.reconfiguration
     return Part(
         check=lambda new: change.check(configured(new)),
@@ -119,15 +123,16 @@ async def _start_gateway(
     )
 
 
-def _cannot_start(role: str, error: Exception, wanted: dict[str, Listen]) -> Failure:
-    """One sentence, with the key to change when it is about an address."""
-    reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
-    for key, listen in wanted.items():
-        if isinstance(error, OSError) and str(listen.port) in reason:
-            plain = reason.partition(" (while")[0].lower()
-            return Failure(f"the {role} cannot listen on {listen}: {plain}; change {key}", Exit.usage)
-    addresses = ", ".join(f"{key} {listen}" for key, listen in wanted.items())
-    return Failure(f"the {role} cannot start: {reason} ({addresses})", Exit.usage)
+def _look_at_models(folder: Path | None) -> None:
+    """Whoever starts a service may read the models, and the service may not: that is to be said in words that help."""
+    if folder is None:
+        return
+    try:
+        next(folder.iterdir(), None)
+    except PermissionError as error:
+        log.error("models_dir %s cannot be read: %s", folder, why_not(folder, error))  # noqa: TRY400  no traceback
+    except OSError:  # not there, or not yet: its scan says so
+        return
 
 
 class Stop:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from cortex.config.access import why_not
 from cortex.config.trust import with_tokens_read
 
 # Names with our prefix that are no configuration keys: they are read before any configuration is.
@@ -56,7 +57,7 @@ def read_toml(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror or error}") from error
+        raise ConfigError(f"{file}: cannot be read: {why_not(file, error)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: is not valid TOML: {error}") from error
 
@@ -70,7 +71,7 @@ def validate(kind: type[S], values: Mapping[str, Any], *, source: str, folder: P
 
 
 def from_environment(prefix: str, environ: Mapping[str, str]) -> dict[str, Any]:
-    """`PREFIX_A__B=v` → `{"a": {"b": v}}`"""
+    """`PREFIX_A__B=v` → `{"a": {"b": v}}`. Raises ConfigError for a table that has a value of its own."""
     values: dict[str, Any] = {}
     for name, text in sorted(environ.items()):
         if name.startswith(prefix) and name not in RESERVED:
@@ -78,6 +79,8 @@ def from_environment(prefix: str, environ: Mapping[str, str]) -> dict[str, Any]:
             table = values
             for step in tables:
                 table = table.setdefault(step, {})
+                if not isinstance(table, dict):
+                    raise ConfigError(f"{name}: '{step}' is a value already, by another variable: say one of them")
             table[key] = text if key.endswith("token") else _value(text)  # a token of digits is no number
     return values
 

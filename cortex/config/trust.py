@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, SecretStr, ValidationInfo
 
+from cortex.config.access import why_not
+
 
 def _token(token: SecretStr) -> SecretStr:
     text = token.get_secret_value()
@@ -68,7 +70,7 @@ def _read(key: str, file: Path) -> str:
     try:
         text = file.read_text(encoding="ascii").strip()
     except OSError as error:
-        raise ValueError(f"{key}: {file} cannot be read: {error.strerror or error}") from error
+        raise ValueError(f"{key}: {file} cannot be read: {why_not(file, error)}") from error
     except UnicodeDecodeError:
         raise ValueError(f"{key}: {file} holds no token: it is not ASCII") from None
     if not text:

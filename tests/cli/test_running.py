@@ -107,7 +107,7 @@ def test_a_taken_address_is_one_sentence(role: str, key: str) -> None:
         port = sock.getsockname()[1]
         with running("--role", role, "--port", str(port)) as process:
             process.until(
-                rf"^cortex: the {role} cannot listen on 127.0.0.1:{port}: address already in use; change {re.escape(key)}"
+                rf"^cortex: the {role} cannot listen on 127.0.0.1:{port}: address already in use; stop what .*change {re.escape(key)}"
             )
             assert process.process.wait(timeout=20) == 2
             assert "Traceback" not in "".join(process.log)
