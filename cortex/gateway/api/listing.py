@@ -19,6 +19,7 @@ from cortex.gateway.fleet.state import Fleet
 from cortex.gateway.live import Live
 from cortex.gateway.routing.feasible import fetchable, files_of, obstacle
 from cortex.gateway.routing.fit import gpus_wanted
+from cortex.gateway.routing.modality import capabilities
 from cortex.gateway.routing.placement import giver
 from cortex.gateway.routing.snapshot import FleetSnapshot, Index, family
 from cortex.gateway.routing.types import Replica
@@ -165,7 +166,6 @@ def _told(
     created: int,
 ) -> Entry:
     context = _context(profile, places)
-    capabilities = sorted({word for place in places for word in place.capabilities})
     known = {
         "id": model_id,
         "object": "model",
@@ -177,7 +177,7 @@ def _told(
         "loaded": any(place.status == ModelStatus.loaded for place in places),
         "feasible_on": _as_json(feasible_on),
         "locations": _as_json([_location(place) for place in places]),
-        "capabilities": capabilities or list(profile.capabilities if profile else ()),
+        "capabilities": sorted(capabilities(profile, places)),
         "context_length": context,
         "max_model_len": context,
         "max_input_tokens": context,

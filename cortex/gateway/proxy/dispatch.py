@@ -29,6 +29,7 @@ from cortex.gateway.proxy.call import Call
 from cortex.gateway.proxy.journey import Journey, NeuronAnswer
 from cortex.gateway.proxy.observe import Observation
 from cortex.gateway.routing.decisions import Decision, Place, Reject, Serve
+from cortex.gateway.routing.modality import refusal
 from cortex.net.errors import IdleTimeout, NetError
 from cortex.net.headers import Headers, forwardable_response_headers
 from cortex.net.keepalive import open_with_keepalive
@@ -126,6 +127,8 @@ class Dispatcher:
         self._prefer_warm(journey)
         call, started = journey.call, False
         exchange = await self._open(journey)
+        if exchange is None:
+            self._check_use(call)
         if exchange is None and self._policy(call) == "fail-fast":
             raise await self._being_loaded(call)
         if exchange is None and not call.stream:
@@ -144,6 +147,11 @@ class Dispatcher:
             exchange.close()
 
     # ---- a model that is not loaded
+
+    def _check_use(self, call: Call) -> None:
+        """Nobody leaves for a model that would refuse the call. Raises CortexError 422."""
+        if error := refusal(call.model_id, call.path, self._live.catalogue, self._fleet.snapshot):
+            raise error
 
     def _policy(self, call: Call) -> WaitPolicy:
         return call.wait or self._live.settings.wait

@@ -6,6 +6,7 @@ decisions.py  what can be decided
 route.py      serve, wait, place, queue or reject
 feasible.py   where a model could run at all
 need.py       how much memory it will take
+modality.py   what a model can be asked for at all
 fit.py        devices and victims with which it fits
 eviction.py   who may leave for whom
 placement.py  the neurons to ask, best first

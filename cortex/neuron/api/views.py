@@ -134,6 +134,7 @@ def _on_disk(loader: Loader, model: LocalModel) -> ModelEntry:
             "vram_measured_mb": forecast.measured_mb,
             "estimate_context": forecast.context,
             "kv_bytes_per_token": forecast.kv_bytes_per_token,
+            "capabilities": forecast.capabilities,
         }
     )
 

@@ -71,7 +71,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a model on disk would take of memory, MiB, when it is loaded with `context` tokens.
+    """What a model on disk would take of memory, MiB, when it is loaded with `context` tokens, and what it could be asked for.
 
     measured_mb         what it held when it ran last; None: it never did
     kv_bytes_per_token  what each token more or less of context changes, as f16
@@ -81,6 +81,7 @@ class Forecast:
     measured_mb: int | None
     context: int
     kv_bytes_per_token: float
+    capabilities: tuple[str, ...]
 
 
 class Loader:
@@ -315,6 +316,7 @@ class Loader:
             measured_mb=self._measured.latest(file_key(model)),
             context=spec.context,
             kv_bytes_per_token=kv_bytes_per_token(model.header, "f16"),
+            capabilities=harness.capabilities(model.header, spec.mode, vision=spec.mmproj is not None),
         )
 
     # ---- ⑥
