@@ -30,7 +30,7 @@ def cuda_reason(devices: Iterable[Device], flavour: str) -> str | None:
     """Why engines of `flavour` cannot use these GPUs; None when they can, or when the driver does not tell."""
     devices = tuple(devices)
     if devices and flavour == "cpu":
-        return "this build has no CUDA (flavour cpu); install a flavour for this host's GPUs, see `cortex version`"
+        return "this build has no CUDA (flavour cpu); install a flavour for this host's GPUs, or name backends for them, harness.llamacpp.backends"
     strangers = [device for device in devices if not _runs(flavour, device.compute_capability)]
     if not strangers:
         return None

@@ -10,6 +10,9 @@
     llamacpp.py          the llama.cpp harness at the neuron
     llamacpp_errors.py   what its server says when it fails → what a client hears; pure
     llamacpp_server.py   its half in the engine process: the only importer of xllamacpp
+    ggml_backends.py     code for newer processors and GPUs, put into that library there
+    backends.py          a folder of such code: which of it this host's engines take
+    backends_manifest.py the list in that folder; pure
     server_binary.py     a llama-server of the operator's instead of it: what it is, and its command line
     ctransformers.py     the ctransformers harness at the neuron, for files of before GGUF
     ctransformers_engine/  its half in the engine process: a small server around the library of 2023

@@ -63,16 +63,14 @@ class LlamaCpp:
         """It uses GPUs for whatever it serves."""
 
     def cannot_use(self, devices: Sequence[Device], cuda_version: str | None = None) -> str | None:
-        if self.backends and self.backends.cuda:
-            cuda = self.backends.cuda
-            return support.backend_reason(devices, cuda.architectures, cuda.version, cuda_version)
-        if self._server is None:
-            return support.cuda_reason(devices, support.engine_flavour())
-        if not devices or self._server.gpus:
+        if not devices:
             return None
-        return (
-            f"the program '{self._server.path.name}' of {server_binary.NAME} lists no GPU: it is a build without CUDA"
-        )
+        if self._server:
+            return server_binary.cuda_reason(self._server)
+        own = self.backends
+        if own and own.cuda:
+            return support.backend_reason(devices, own.cuda.architectures, own.cuda.version, cuda_version)
+        return (own and own.problem) or support.cuda_reason(devices, support.engine_flavour())
 
     def mode(self, header: Header, settings: LoadSettings) -> Mode:
         return defaults.mode_of(header, settings)

@@ -134,6 +134,11 @@ def _named(path: Path, why: str) -> str:
     return f"the program '{path.name}' of {NAME} {why}"
 
 
+def cuda_reason(server: ServerBinary) -> str | None:
+    """Why it cannot use the GPUs that this host has; None: it lists some."""
+    return None if server.gpus else _named(server.path, "lists no GPU: it is a build without CUDA")
+
+
 # ---- its command line; pure
 
 

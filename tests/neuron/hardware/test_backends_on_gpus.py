@@ -61,6 +61,18 @@ def test_a_cuda_backend_that_sees_no_gpu_fails_the_load(models_dir, tmp_path):
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("gpu")
+def test_a_folder_that_is_not_right_is_why_gpus_are_not_used(models_dir, tmp_path):
+    """The same sentence wherever somebody looks, and none about a build without CUDA."""
+
+    async def scenario():
+        async with neuron_with(tmp_path / "nowhere", models_dir) as neuron:
+            reason = (await neuron.get("/discovery"))["cuda_unavailable_reason"]
+            assert reason == "the folder 'nowhere' of harness.llamacpp.backends does not exist"
+
+    asyncio.run(scenario())
+
+
 def test_gpus_that_its_cuda_is_not_compiled_for_are_refused_beforehand(gpu, models_dir, tmp_path):
     """No process is started for them: the reason is on `/discovery`, and in the answer."""
     gpu.card(0, **H100)
