@@ -15,9 +15,8 @@ from binary import backends, environment, facts, libraries, linkage, nuitka, pay
 from binary.backends import ENGINE, LOCK
 from binary.environment import Workshop
 from binary.flavours import FLAVOURS, Flavour, Refused
+from binary.linkage import GLIBC, LIBSTDCXX
 from binary.tools import ROOT, Missing, check
-
-GLIBC = (2, 28)  # RHEL 8, Debian 10, Ubuntu 20.04 and everything later
 
 
 def main() -> int:
@@ -32,10 +31,8 @@ def main() -> int:
         return _fail(str(refusal))
     except subprocess.CalledProcessError as error:
         return _fail(f"{Path(str(error.cmd[0])).name} ended with exit code {error.returncode}; its own words are above")
-    if args.glibc and linkage.parse(made["glibc"]) > linkage.parse(args.glibc):
-        return _fail(
-            f"the program needs glibc {made['glibc']}, more than {args.glibc}; the list above says which files"
-        )
+    if args.glibc and (more := linkage.exceeded(made, linkage.parse(args.glibc))):
+        return _fail(f"the program needs {more}; the list above says which files")
     print(json.dumps(made))
     return 0
 
@@ -67,12 +64,13 @@ def build(
     say("   from this machine: " + ", ".join(libraries.add_missing(program)))
     say("③ trimming: " + ", ".join(trim.trim(program)))
     say("   older mathematics: " + "; ".join(rebind.rebind(program, GLIBC)))
-    say("④ what of glibc it needs beyond " + linkage.text(GLIBC))
-    beyond = linkage.describe(program, GLIBC)
+    say(f"④ what it needs beyond glibc {linkage.text(GLIBC)} and libstdc++'s {linkage.text(LIBSTDCXX)}")
+    beyond = [*linkage.describe(program, GLIBC), *linkage.describe(program, LIBSTDCXX, "GLIBCXX")]
     for line in beyond:
         say(f"   {line}")
     needed = linkage.text(linkage.highest(program))
-    say(f"   in all: glibc {needed}")
+    libstdcxx = linkage.text(linkage.highest(program, "GLIBCXX"))
+    say(f"   in all: glibc {needed}, libstdc++ {libstdcxx}")
     say("⑤ one file")
     payload.pack(shop, program, output)
     made = {
@@ -80,6 +78,7 @@ def build(
         "flavour": flavour.name,
         "backends": known["backends"],
         "glibc": needed,
+        "libstdcxx": libstdcxx,
         "glibc_beyond": beyond,
         "size_mb": payload.mb(output.stat().st_size),
         "unpacked_mb": payload.mb(sum(file.stat().st_size for file in program.rglob("*") if file.is_file())),

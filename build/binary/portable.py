@@ -20,7 +20,7 @@ from binary import chroot, oldest
 from binary.chroot import Root
 from binary.environment import caches
 from binary.flavours import FLAVOURS, Flavour, Refused
-from binary.linkage import text
+from binary.linkage import GLIBC, text
 from binary.tools import ROOT, Missing
 
 CHECKOUT = "/build/cortex"
@@ -76,7 +76,7 @@ def compile_in(root: Root, rest: Sequence[str], wanted: argparse.Namespace) -> N
     """build/compile with the arguments `rest`; the program is where they say. Raises CalledProcessError."""
     output = (wanted.output or compiling.default_output(FLAVOURS[wanted.flavour])).resolve()
     output.parent.mkdir(parents=True, exist_ok=True)
-    arguments = ["--glibc", text(compiling.GLIBC), *rest, "--output", str(output)]
+    arguments = ["--glibc", text(GLIBC), *rest, "--output", str(output)]
     settings = pip_settings(_pip_config(), os.environ)
     lent = list(named_paths(settings.values()))
     if wanted.engine_wheel:

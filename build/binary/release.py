@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import platform
 import re
 import subprocess
 import sys
@@ -81,6 +82,7 @@ def one_flavour(flavour: str, packages: list[str], glibc: str, folder: Path) -> 
     """The binary, its SBOM and its packages."""
     binary = folder / FLAVOURS[flavour].program
     if not is_of_this_commit(binary, flavour):
+        check_system(binary, linkage.parse(glibc))
         _run("build/compile", "--flavour", flavour, "--output", str(binary))
     check_glibc(json.loads(binary.with_name(binary.name + ".json").read_text()), glibc)
     bill = binary.with_name(binary.name + sbom.SUFFIX)
@@ -92,13 +94,23 @@ def one_flavour(flavour: str, packages: list[str], glibc: str, folder: Path) -> 
     return [binary, bill, *map(Path, made)]
 
 
+def check_system(binary: Path, limit: linkage.Version) -> None:
+    """Raises Refused where a program made here, for hosts as old as promised, would be made in vain."""
+    name, here = platform.libc_ver()
+    if name == "glibc" and limit <= linkage.GLIBC and linkage.parse(here) > limit:
+        raise Refused(
+            f"{binary.name} of this commit is not there, and what is compiled on this system (glibc {here}) does not run "
+            f"with {linkage.text(limit)}: make it with build/portable --output {binary}, or promise more with --glibc"
+        )
+
+
 def check_glibc(made: dict[str, Any], limit: str) -> None:
     """Raises Refused where a program needs more than hosts are promised to have."""
-    if linkage.parse(made["glibc"]) > linkage.parse(limit):
+    if more := linkage.exceeded(made, linkage.parse(limit)):
         told = "\n  ".join(["", *made["glibc_beyond"]])
         raise Refused(
-            f"{Path(made['file']).name} needs glibc {made['glibc']}, and hosts have {limit}: build on the oldest system that "
-            f"is to be served, or say --glibc {made['glibc']}. What needs it:{told}"
+            f"{Path(made['file']).name} needs {more}: build/portable makes one that does not, or say "
+            f"--glibc {made['glibc']}. What needs it:{told}"
         )
 
 
@@ -132,6 +144,7 @@ def _arguments() -> argparse.Namespace:
         prog="build/release",
         description="Make what is published of the version in cortex/__init__.py, in dist/.",
         epilog="It writes the binary, its SBOM (CycloneDX), packages, NOTES.md (CHANGELOG.md's section) and SHA256SUMS.\n"
+        "A program for glibc 2.28 is made beforehand, by build/portable; this finds it, as long as it is of the very commit.\n"
         "It refuses a working tree with changes, and a version of which CHANGELOG.md has no section. A commit that is not\n"
         "tagged vVERSION gives packages that sort before the release.\n\n"
         "Exit codes: 0 made, 1 refused or failed, with a sentence, 2 a mistake on the command line.\n"

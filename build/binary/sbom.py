@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import ssl
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
@@ -42,6 +43,7 @@ LIBRARIES = {
     "libcrypt": "LGPL-2.1-or-later",
     "libcrypto": "Apache-2.0",
     **dict.fromkeys(("libcublas", "libcublasLt", "libcudart"), OF_NVIDIA),
+    "libexpat": "MIT",
     "libffi": "MIT",
     **dict.fromkeys(("libggml-cuda", *(f"libggml-cpu-{name}" for name in WANTED)), "MIT"),
     "libgfortran": GPL_RUNTIME,
@@ -56,6 +58,7 @@ LIBRARIES = {
     "liblzma": "0BSD",
     "libpcre2-8": "BSD-3-Clause",
     "libpq": "PostgreSQL",
+    "libpython3": "PSF-2.0",
     "libquadmath": "LGPL-2.1-or-later",
     "libsasl2": "BSD-Attribution-HPND-disclaimer",
     "libscipy_openblas64_": "BSD-3-Clause",
@@ -163,8 +166,8 @@ def libraries(program: Path) -> Iterator[Component]:
     for file in elf_files(program):
         if file.parent in {program, program / ENGINE / BACKENDS} and file.name.startswith("lib"):
             name, _, version = file.name.partition(".so")
-            licence = LIBRARIES.get(_REPAIRED.sub("", name))
-            origin = None if _REPAIRED.search(name) else distribution_package(file.name)
+            licence = LIBRARIES.get(_REPAIRED.sub("", name).partition(".")[0])
+            origin = None if _REPAIRED.search(name) else distribution_package(file.name) or compiled_here(name)
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             yield Component(file.name, version.lstrip(".") or None, licence, origin, sha256=digest)
 
@@ -185,6 +188,12 @@ def distribution_package(library: str) -> str | None:
     path = subprocess.run(["gcc", f"-print-file-name={library}"], capture_output=True, text=True, check=True).stdout
     real = str(Path(path.strip()).resolve())
     return _debian(real) or _debian(real.removeprefix("/usr")) or _rpm(real)
+
+
+def compiled_here(library: str) -> str | None:
+    """The package URL of OpenSSL, where this Python's is no package's (build/portable)."""
+    version = ssl.OPENSSL_VERSION.split()[1]
+    return f"pkg:generic/openssl@{version}" if library in {"libssl", "libcrypto"} else None
 
 
 def _debian(path: str) -> str | None:

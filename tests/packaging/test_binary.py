@@ -16,6 +16,7 @@ from cortex.cli.outcome import Exit
 
 ROOT = Path(__file__).parent.parent.parent
 BINARY = Path(os.environ.get("CORTEX_BINARY", ROOT / "dist" / "cortex"))
+SUITE = os.environ.get("CORTEX_TEST_SUITE", "bookworm")  # Debian's name of the empty host
 
 pytestmark = [
     pytest.mark.slow,
@@ -171,7 +172,7 @@ def test_it_runs_on_a_host_that_has_nothing_else_and_no_network(tmp_path, demo_m
     """No Python, no network: both roles run, the probe says Paris, and SIGTERM ends both cleanly."""
     root = tmp_path / "root"
     made = subprocess.run(
-        ["debootstrap", "--variant=minbase", "bookworm", str(root)], capture_output=True, text=True, check=False
+        ["debootstrap", "--variant=minbase", SUITE, str(root)], capture_output=True, text=True, check=False
     )
     if made.returncode != 0:
         pytest.skip(f"debootstrap cannot make an empty root here: {made.stdout[-300:]}")

@@ -1,12 +1,13 @@
 """build/release: what is published of a version, or a sentence that says why not. Run in a clone, around a stand-in."""
 
 import json
+import platform
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from binary import facts, release
+from binary import facts, linkage, release
 from binary.flavours import Refused
 
 ROOT = Path(__file__).parent.parent.parent
@@ -40,7 +41,7 @@ def run(folder, *arguments):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
 
 
-def stand_in(clone, *, glibc="2.28", licence="MIT"):
+def stand_in(clone, *, glibc="2.28", libstdcxx="3.4.22", licence="MIT"):
     """What build/compile would have made of this very commit."""
     told = {
         "package_version": VERSION,
@@ -52,7 +53,12 @@ def stand_in(clone, *, glibc="2.28", licence="MIT"):
     dist.mkdir()
     (dist / "cortex").write_text(f"#!/bin/sh\necho '{json.dumps(told)}'\n")
     (dist / "cortex").chmod(0o755)
-    made = {"file": "dist/cortex", "glibc": glibc, "glibc_beyond": [f"libx.so: {glibc}: dlopen"]}
+    made = {
+        "file": "dist/cortex",
+        "glibc": glibc,
+        "libstdcxx": libstdcxx,
+        "glibc_beyond": [f"libx.so: {glibc}: dlopen"],
+    }
     (dist / "cortex.json").write_text(json.dumps(made))
     part = {"name": "libx.so"} | ({"licenses": [{"expression": licence}]} if licence else {})
     (dist / "cortex.cdx.json").write_text(json.dumps({"components": [part]}))
@@ -95,6 +101,22 @@ def test_a_binary_for_newer_systems_than_promised_is_refused(clone):
     assert done.returncode == 1
     assert "needs glibc 2.34, and hosts have 2.28" in done.stderr
     assert "libx.so: 2.34: dlopen" in done.stderr
+
+
+@pytest.mark.skipif(linkage.parse(platform.libc_ver()[1] or "0") <= (2, 28), reason="this system is as old as promised")
+def test_a_build_that_would_be_in_vain_is_refused_before_it_begins(clone):
+    """A system with a newer glibc than hosts have is told which command makes the program."""
+    done = run(clone)
+    assert done.returncode == 1
+    assert "make it with build/portable" in done.stderr
+
+
+def test_a_binary_for_newer_compilers_than_promised_is_refused(clone):
+    """A host's libstdc++ is as old as its glibc."""
+    stand_in(clone, libstdcxx="3.4.29")
+    done = run(clone)
+    assert done.returncode == 1
+    assert "needs libstdc++'s symbols 3.4.29, and hosts with glibc 2.28 have 3.4.25" in done.stderr
 
 
 def test_a_part_without_a_licence_is_refused(clone):
