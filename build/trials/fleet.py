@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REAL = ("alpha", "beta", "gamma")
 FAKED = "delta"  # only the fakes have it
 NEURONS = {"n1": ("alpha", "beta"), "n2": ("alpha", "gamma"), "n3": ("beta", "gamma"), "n4": ("alpha", "beta", "gamma")}
-IDLE_S, LOAD_S = 5, 20
+IDLE_S, LOAD_S = 3, 20  # seconds of silence that are an error, and no fault; of a load
 HUNG_S = 90.0  # beyond every time-out that one request can meet
 START_S = 60.0
 

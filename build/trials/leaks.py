@@ -17,6 +17,7 @@ import httpx
 from trials.fleet import Trial
 
 SETTLE_S = 45.0  # the control plane's connections rest for 30 s
+QUIET_S = 8.0  # an engine notices only after some seconds that a connection is of no use any more
 STOP_S = 60.0
 
 
@@ -71,7 +72,7 @@ async def settled_connections(trial: Trial) -> int:
     async def now() -> int:
         return connections(trial)
 
-    return await _least(now, within_s=8.0)
+    return await _least(now, within_s=QUIET_S)
 
 
 async def leaked_sockets(trial: Trial, before: int) -> int:
