@@ -52,15 +52,18 @@ class Client:
 @asynccontextmanager
 async def connected(base: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[Client]:
     """`headers` go with every request; without any it is the API key in CORTEX_API_KEY, which a gateway may want. An https server is trusted as the system does, and as SSL_CERT_FILE says."""
-    headers = _api_key() if headers is None else headers
+    headers = bearer_from("CORTEX_API_KEY") if headers is None else headers
     # A fleet is reached directly: proxy settings of the environment are for the internet.
     async with httpx.AsyncClient(timeout=None, trust_env=False, verify=trusting_system(), headers=headers) as http:  # noqa: S113  every exchange has a deadline of its own
         yield Client(base.rstrip("/"), http)
 
 
-def _api_key() -> dict[str, str]:
-    key = os.environ.get("CORTEX_API_KEY")
-    return {"authorization": f"Bearer {key}"} if key else {}
+def bearer_from(variable: str) -> dict[str, str]:
+    """The header for a secret in the environment, if it is there. Raises Failure for what no header holds, and does not tell it."""
+    secret = os.environ.get(variable)
+    if secret and not (secret.isascii() and secret.isprintable()):
+        raise Failure(f"{variable} is no key: it has a line break, or a letter that is not ASCII", Exit.usage)
+    return {"authorization": f"Bearer {secret}"} if secret else {}
 
 
 def error_message(answer: httpx.Response) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from cortex.cli.client import Client, connected
+from cortex.cli.client import Client, bearer_from, connected
 from cortex.cli.outcome import Exit, Failure
 
 PROBE = "What is the capital of France? Respond with the city name only, no punctuation."
@@ -46,9 +46,7 @@ def validate(args: argparse.Namespace) -> int:
 
 async def _validate(args: argparse.Namespace) -> None:
     timeouts = Timeouts(*args.timeouts)
-    token = os.environ.get("NEURON_TOKEN")
-    shown = {"authorization": f"Bearer {token}"} if token else None
-    async with connected(_base_url(args.host), shown) as neuron:
+    async with connected(_base_url(args.host), bearer_from("NEURON_TOKEN") or None) as neuron:
         say = _Speaker(args.host)
         say(f"health: {neuron.base}/health")
         await neuron.ask("GET", "/health", within_s=timeouts.health)

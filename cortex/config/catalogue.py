@@ -49,7 +49,7 @@ class ProfileLimit(Section):
 class Profile(LoadSettings, Section):
     """One `[[models]]` entry: a model, how to load it, and where it may run."""
 
-    id: str = Field(min_length=1)
+    id: str = Field(min_length=1, max_length=512)
     harness: str = "auto"
     quant: str | None = None
     source: str | None = None

@@ -19,6 +19,7 @@ from cortex.config.rate import parse_rate
 from cortex.config.responses import ResponsesSection
 from cortex.config.trust import ConfigPath, Token, check_pair
 from cortex.config.urls import BaseUrl
+from cortex.wire.fleet import ONE_LINE
 
 
 class NeuronRef(Section):
@@ -27,7 +28,7 @@ class NeuronRef(Section):
     tls_ca  who vouches for an https endpoint, or its very certificate; default: the operating system's authorities
     """
 
-    name: str = Field(min_length=1, max_length=128)
+    name: str = Field(min_length=1, max_length=128, pattern=ONE_LINE)  # it travels in a header
     endpoint: BaseUrl
     token: Token | None = None
     token_file: Path | None = None

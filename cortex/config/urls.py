@@ -13,7 +13,8 @@ def base_url(url: str) -> str:
     parts = urlsplit(url)
     if "@" in parts.netloc:
         raise ValueError("a base URL carries no user and no password; a neuron's secret is its token")
-    whole = parts.path in ("", "/") and not parts.query and not parts.fragment and parts.port != 0
+    written = url.isprintable() and " " not in url  # urlsplit leaves line breaks out without a word
+    whole = written and parts.path in ("", "/") and not parts.query and not parts.fragment and parts.port != 0
     if parts.scheme not in ("http", "https") or not parts.hostname or not whole:
         raise ValueError(f"'{url}' is not a base URL, for example http://10.0.0.5:13131")
     return url.rstrip("/")

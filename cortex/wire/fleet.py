@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+ONE_LINE = r"^[^\x00-\x1f\x7f]+$"
+
 
 class Wire(BaseModel):
     """A frozen message that ignores what it does not know. `protected_namespaces` is off: `model_id` is the field's standard name."""
@@ -321,7 +323,7 @@ class Announcement(Wire):
     endpoint  where it is reached; None: at the address that it is heard from, with `scheme` and `port`
     """
 
-    name: str = Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")
+    name: str = Field(min_length=1, max_length=128, pattern=ONE_LINE)
     endpoint: str | None = Field(None, max_length=512)
     scheme: Literal["http", "https"] = "http"
     port: int = Field(13131, ge=1, le=65535)

@@ -48,6 +48,8 @@ def test_a_neuron_is_where_it_says_or_where_it_is_heard_from(said, peer, endpoin
         "http://10.0.0.8:0",
         "http://me:hunter2@10.0.0.8:80",
         "http://10.0.0.8/v1",
+        "http://10.0.0.8 :80",
+        "http://10.0.0.8\n:80",
         "http+unix:///run/x.sock",
         "file:///etc/passwd",
         "nonsense",
