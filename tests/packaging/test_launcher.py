@@ -9,14 +9,13 @@ import signal
 import socket
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from binary import environment, payload
 
 from cortex.cli.outcome import Exit
 
-SHOP = Path(os.environ.get("CORTEX_BUILD_CACHE", Path.home() / ".cache" / "cortex-build")) / "cpu"
+SHOP = environment.caches() / "cpu"
 PROGRAM = "#!/bin/sh\necho hello\n[ $# = 0 ] || read -r _\n"
 NOISE = random.Random(1).randbytes(1_000_000)
 LARGE_MB = 200
