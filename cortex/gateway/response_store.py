@@ -1,7 +1,8 @@
 """Answers of /v1/responses, kept for requests that follow them: a bounded SQLite file that the gateways of a host share.
 
 One thread reads and writes it, so the event loop never waits for a disk. What is kept is its key's alone: another one is
-told that there is no such response. An answer that could not be kept is an answer all the same; the log says why.
+told that there is no such response. An answer that could not be kept is an answer all the same; the log says why. Where its
+images have no room it is kept without them, and their URLs are fetched again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import orjson
 from cortex import errors
 from cortex.config.responses import ResponsesSection
 from cortex.config.state_dir import state_directory
+from cortex.gateway import response_images
 from cortex.gateway.store import Execute, StoreError
 from cortex.wire.responses import Kept
 
@@ -36,6 +38,7 @@ _SCHEMA = (
         id TEXT PRIMARY KEY, owner TEXT NOT NULL, created REAL NOT NULL, bytes INTEGER NOT NULL,
         response BLOB NOT NULL, input BLOB NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS cortex_responses_by_age ON cortex_responses (created, bytes)",
+    *response_images.SCHEMA,
 )
 
 T = TypeVar("T")
@@ -129,11 +132,13 @@ class ResponseStore:
         if size > most:
             log.warning("a response of %d bytes is not kept: [responses] max_mb is less", size)
             return
+        images = kept.images if size + sum(map(len, kept.images.values())) <= most else {}
         with self._opened().transaction() as sql:
             sql(
                 "INSERT OR REPLACE INTO cortex_responses (id, owner, created, bytes, response, input) VALUES (?, ?, ?, ?, ?, ?)",
                 (kept.response["id"], owner, self._clock(), size, response, given),
             )
+            response_images.keep(sql, kept.response["id"], images)
             self._evict(sql)
 
     def _tidy(self) -> None:
@@ -145,30 +150,33 @@ class ResponseStore:
         settings = self._settings()
         sql("DELETE FROM cortex_responses WHERE created < ?", (self._oldest,))
         ((count, size),) = sql("SELECT count(*), coalesce(sum(bytes), 0) FROM cortex_responses")
-        while count > settings.max_entries or size > settings.max_mb * MIB:
+        images = response_images.size(sql)
+        while count > settings.max_entries or size + images > settings.max_mb * MIB:
             ((oldest, its_size),) = sql("SELECT rowid, bytes FROM cortex_responses ORDER BY created, rowid LIMIT 1")
             sql("DELETE FROM cortex_responses WHERE rowid = ?", (oldest,))
             count, size = count - 1, size - its_size
+            images = response_images.size(sql) if images else 0
 
     @property
     def _oldest(self) -> float:
         return self._clock() - self._settings().max_age_secs
 
     def _find(self, owner: str, response_id: str) -> Kept | None:
-        for response, given in self._rows("response, input", owner, response_id):
-            return Kept(_unpacked(response), _unpacked(given))
+        with self._opened().transaction() as sql:
+            for response, given in self._rows(sql, "response, input", owner, response_id):
+                return Kept(_unpacked(response), _unpacked(given), response_images.find(sql, response_id))
         return None
 
     def _outputs(self, owner: str, response_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-        found = (row for each in response_ids for row in self._rows("response", owner, each))
+        with self._opened().transaction() as sql:
+            found = [row for each in response_ids for row in self._rows(sql, "response", owner, each)]
         return {item["id"]: item for (response,) in found for item in _unpacked(response)["output"]}
 
-    def _rows(self, columns: str, owner: str, response_id: str) -> list[tuple[Any, ...]]:
-        with self._opened().transaction() as sql:
-            return sql(
-                f"SELECT {columns} FROM cortex_responses WHERE id = ? AND owner = ? AND created >= ?",  # noqa: S608  our own columns
-                (response_id, owner, self._oldest),
-            )
+    def _rows(self, sql: Execute, columns: str, owner: str, response_id: str) -> list[tuple[Any, ...]]:
+        return sql(
+            f"SELECT {columns} FROM cortex_responses WHERE id = ? AND owner = ? AND created >= ?",  # noqa: S608  our own columns
+            (response_id, owner, self._oldest),
+        )
 
     def _forget(self, owner: str, response_id: str) -> bool:
         with self._opened().transaction() as sql:

@@ -1,9 +1,12 @@
 """The store of responses: bounded, shared, its keys' alone."""
 
 import asyncio
+import contextlib
 import logging
 import random
+import sqlite3
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -100,6 +103,47 @@ def test_the_oldest_goes_when_they_are_too_large(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         in_store(tmp_path, scenario, max_mb=1)
     assert "max_mb" in caplog.text
+
+
+def test_an_image_is_kept_once_and_goes_with_the_last_response_that_was_shown_it(tmp_path):
+    """However many turns and URLs name it; where there is no room for it, its response is kept without it."""
+    image, huge = "data:image/png;base64," + "A" * 300_000, "data:image/png;base64," + "B" * 1_100_000
+
+    def shown(number, **images):
+        return replace(kept(number), images=images)
+
+    async def scenario(store):
+        def images():
+            with contextlib.closing(sqlite3.connect(tmp_path / "state" / "r.sqlite")) as file:
+                return file.execute("SELECT coalesce(sum(length(data)), 0) FROM cortex_images").fetchone()[0]
+
+        for number in range(9):
+            await store.keep("alice", shown(number, **{f"http://{number}": image, "http://x": image}))
+        assert await present(store, range(9)) == list(range(9))
+        assert (await store.find("alice", "resp_8")).images == {"http://8": image, "http://x": image}
+        assert await store.find("bob", "resp_8") is None
+        assert images() == len(image)
+        await store.keep("alice", shown(9, **{"http://y": huge}))
+        assert (await store.find("alice", "resp_9")).images == {}
+        assert images() == len(image)
+        for number in range(9):
+            assert images() == len(image)
+            await store.forget("alice", f"resp_{number}")
+        assert images() == 0
+
+    in_store(tmp_path, scenario, max_mb=1)
+
+
+def test_images_count_as_what_is_too_large(tmp_path):
+    """The oldest go, with what they were shown."""
+
+    async def scenario(store):
+        for number in range(6):
+            data = f"data:image/png;base64,{number}" + "A" * 300_000
+            await store.keep("alice", replace(kept(number), images={"http://x": data}))
+        assert await present(store, range(6)) == [3, 4, 5]
+
+    in_store(tmp_path, scenario, max_mb=1)
 
 
 def test_what_is_too_old_is_gone(tmp_path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sanic import Request
@@ -19,19 +20,24 @@ from cortex.gateway.proxy.sinks import Collector, ServerSentEvents, TranslatingS
 from cortex.gateway.response_store import ResponseStore
 from cortex.net.headers import Headers
 from cortex.wire import responses
+from cortex.wire.chat.images import with_images
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A request with what it follows in its input, and whose its answer is. `keep`: for requests that follow it."""
+    """A request with what it follows in its input, and whose its answer is. `keep`: for requests that follow it.
+
+    images  what the URLs of images stand for: before they are looked up, those of what it follows
+    """
 
     id: str
     owner: str
     body: dict[str, Any]
     keep: bool
+    images: Mapping[str, str] = field(default_factory=dict)
 
     def kept(self, response: dict[str, Any]) -> responses.Kept:
-        return responses.Kept(response, self.body["input"])
+        return responses.Kept(response, self.body["input"], self.images)
 
 
 class ResponsesApi:
@@ -43,8 +49,7 @@ class ResponsesApi:
 
     async def create(self, request: Request) -> HTTPResponse | None:
         """A Response, or its events."""
-        asked = await self._asked(request, web.json_object(request))
-        chat = await self._images.inlined(responses.to_chat(asked.body))
+        asked, chat = await self._shown(await self._asked(request, web.json_object(request)))
         call = call_of(request, CHAT_PATH, chat, self._names)
         if call.stream:
             stream = _ResponseStream(asked)
@@ -66,7 +71,14 @@ class ResponsesApi:
             return _Asked(new_id, owner, body, keep=False)
         previous = await self._store.find(owner, wishes.previous) if wishes.previous else None
         items = await self._store.outputs(owner, wishes.sources) if wishes.sources else {}
-        return _Asked(new_id, owner, responses.with_history(body, wishes, new_id, previous, items), wishes.keep)
+        whole = responses.with_history(body, wishes, new_id, previous, items)
+        return _Asked(new_id, owner, whole, wishes.keep, previous.images if previous else {})
+
+    async def _shown(self, asked: _Asked) -> tuple[_Asked, dict[str, Any]]:
+        """The request as the chat that a model is shown. An image that was named by URL is fetched once in a conversation."""
+        chat = responses.to_chat(asked.body)
+        found = await self._images.found(chat, asked.images)
+        return (replace(asked, images=found), with_images(chat, found)) if found else (asked, chat)
 
     # ---- what is kept
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -22,9 +23,18 @@ class Images:
 
     async def inlined(self, body: dict[str, Any]) -> dict[str, Any]:
         """The chat with what its URLs stand for; itself where it has none. Raises CortexError 400."""
-        urls, settings = remote_images(body), self._settings()
+        return with_images(body, found) if (found := await self.found(body)) else body
+
+    async def found(self, body: dict[str, Any], known: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+        """A data URL for each URL: the one that is known, else fetched. Raises CortexError 400."""
+        urls = remote_images(body)
+        fetched = await self._fetched([url for url in urls if url not in known])
+        return {url: known[url] if url in known else fetched[url] for url in urls}
+
+    async def _fetched(self, urls: list[str]) -> dict[str, str]:
         if not urls:
-            return body
+            return {}
+        settings = self._settings()
         if not settings.allow_urls:
             raise refused(
                 urls[0],
@@ -34,7 +44,7 @@ class Images:
             raise refused(urls[settings.max_count], f"is one too many: {settings.max_count} are fetched for a request")
         try:
             async with asyncio.timeout(settings.timeout_secs):
-                return with_images(body, {url: await fetch(url, settings) for url in urls})
+                return {url: await fetch(url, settings) for url in urls}
         except TimeoutError:
             raise refused(urls[0], f"and those after it did not come within {settings.timeout_secs:g} s") from None
 

@@ -7,7 +7,7 @@ no other, whoever of them is deleted or evicted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cortex import errors
@@ -22,10 +22,11 @@ _PAGE, _LARGEST_PAGE = 20, 100
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A response, and its input items: oldest first, each with an id."""
+    """A response, and its input items: oldest first, each with an id; with the data URLs of images that they name by URL."""
 
     response: dict[str, Any]
     input: list[Item]
+    images: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def conversation(self) -> list[Item]:

@@ -238,3 +238,33 @@ def test_a_host_that_is_not_there_is_named():
         assert "one too many: 2" in await refused({**LOOPBACK, "max_count": 2}, *many)
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_conversation_that_is_kept_fetches_its_images_once(tmp_path, stream: bool):  # noqa: FBT001
+    """The next turns are shown what the first one was, also when the URL leads nowhere any more; what is listed is the URL."""
+
+    async def scenario():
+        responses = {"store": True, "database": str(tmp_path / "responses.sqlite")}
+        with image_host() as host:
+            async with (
+                FakeNeuron("beast", MODELS) as beast,
+                gateway([beast], images=LOOPBACK, responses=responses) as client,
+            ):
+                asked, url = response(host.url("/image.png")), host.url("/image.png")
+                ids: list[str] = []
+                for _ in range(3):
+                    following = {"previous_response_id": ids[-1]} if ids else {}
+                    answer = await client.post("/v1/responses", json=asked | following | {"stream": stream})
+                    assert answer.status_code == 200, answer.text
+                    ids.append("resp_" + answer.text.partition('"id":"resp_')[2].partition('"')[0])
+                    shown = [part for message in beast.sent[-1].json["messages"] for part in message["content"]]
+                    images = [part["image_url"]["url"] for part in shown if isinstance(part, dict)]
+                    assert images == [PNG_URL] * len(ids)
+                assert len(host.asked) == 1
+                items = (await client.get(f"/v1/responses/{ids[-1]}/input_items")).json()["data"]
+                assert items[0]["content"][0]["image_url"] == url
+                await client.post("/v1/responses", json=asked)  # a conversation of its own
+                assert len(host.asked) == 2
+
+    asyncio.run(scenario())
