@@ -313,6 +313,28 @@ def test_over_capacity_is_refused_fast_with_retry_after(models_dir):
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("depth", [300, 1000])
+def test_a_body_that_nests_too_deeply_is_the_callers_mistake(models_dir, depth):
+    """A parser takes more levels than a writer: 400 that says so, where a field is unknown and where a forced tool's schema is."""
+    deep, schema = "[" * depth + "]" * depth, '{"x":' * depth + "1" + "}" * depth
+    tool = f'"tool_choice": "required", "tools": [{{"type": "function", "function": {{"name": "f", "parameters": {schema}}}}}]'
+
+    async def scenario():
+        async with running_neuron(models_dir) as neuron:
+            await neuron.load(SCRIPTED_MODEL)
+            for path, more in (
+                ("chat/completions", f'"x": {deep}'),
+                ("chat/completions", tool),
+                ("chat/completions/input_tokens", f'"x": {deep}'),
+            ):
+                body = f'{{"model": "{SCRIPTED}", "max_tokens": 1, "messages": [{{"role": "user", "content": "hi"}}], {more}}}'
+                told = await neuron.http.post(f"/v1/{path}", content=body)
+                assert (told.status_code, told.json()["error"]["type"]) == (400, "invalid_request_error"), path
+                assert "nested too deeply" in told.text
+
+    asyncio.run(scenario())
+
+
 def test_the_engines_socket_is_private(models_dir, socket_dir):
     """The socket is 0600 in a folder that is 0700, and both are gone afterwards."""
 

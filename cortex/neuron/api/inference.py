@@ -11,7 +11,6 @@ import weakref
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from sanic import Request
 from sanic.response import HTTPResponse
 
@@ -28,6 +27,7 @@ from cortex.neuron.models.loading import Loaded
 from cortex.neuron.models.registry import Registry
 from cortex.neuron.models.slot import Slot
 from cortex.wire.errors import openai_event
+from cortex.wire.fields import written
 from cortex.wire.fleet import ModelStatus
 from cortex.wire.principal import Caller, caller_of
 from cortex.wire.sse import comment
@@ -117,7 +117,7 @@ class InferenceApi:
 
     async def _ask(self, call: Call, loaded: Loaded, waiting: Patience) -> Exchange:
         prepared = loaded.harness.prepare(call.path, call.body, loaded.spec)
-        payload = call.raw if prepared.body is call.body else orjson.dumps(prepared.body)
+        payload = call.raw if prepared.body is call.body else written(prepared.body)
         call.translation = prepared.translation
         opening = self._pool.open(loaded.engine.address, "POST", call.path, headers=_JSON, body=payload)
         # What tells no progress is silent by nature until it is done, and the client's own patience decides.

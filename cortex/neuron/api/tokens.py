@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import orjson
 from sanic import Request
 from sanic.response import HTTPResponse
 
@@ -27,7 +26,7 @@ from cortex.neuron.models.loading import Loaded, Loader
 from cortex.neuron.models.registry import Registry
 from cortex.neuron.models.source import LocalModel, NeedsFetch, resolve
 from cortex.neuron.models.vocabulary import Vocabularies
-from cortex.wire.fields import Value, request_of
+from cortex.wire.fields import Value, request_of, written
 from cortex.wire.fleet import LoadRequest, ModelStatus
 
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
@@ -117,7 +116,7 @@ class TokensApi:
             yield _Reader(engine, harness, spec, cold=True)
 
     async def _ask(self, reader: _Reader, path: str, body: dict[str, Any]) -> bytes:
-        payload = orjson.dumps(reader.prepared(path, body))
+        payload = written(reader.prepared(path, body))
         try:
             async with await self._pool.open(
                 reader.engine.address, "POST", path, headers=_JSON, body=payload, head_timeout_s=SILENCE_S

@@ -17,6 +17,7 @@ import orjson
 
 from cortex.neuron.harness.answers.events import Json
 from cortex.neuron.harness.answers.steps import says_anything
+from cortex.wire.fields import request_of
 
 MAX_CALLS = 16  # in one answer, where the client allows several
 _REPLACED = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "grammar", "json_schema")
@@ -33,7 +34,11 @@ def forced_tools(body: Mapping[str, Any]) -> list[Json]:
 
 
 def forcing(body: Json, tools: Sequence[Json]) -> Json:
-    """The request that makes the engine write one call of `tools`, or a list of calls where `parallel_tool_calls` is true."""
+    """The request that makes the engine write one call of `tools`, or a list of calls where `parallel_tool_calls` is true.
+
+    Raises CortexError (400) for parameters that nest deeper than can be passed on.
+    """
+    request_of({"tools": list(tools)})
     kept = {field: value for field, value in body.items() if field not in _REPLACED}
     kept.pop("reasoning_format", None)  # "none" and a grammar contradict one another where a template opens a thought
     template = (body.get("chat_template_kwargs") or {}) | {"tools": body["tools"]}
