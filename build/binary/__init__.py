@@ -16,9 +16,12 @@
     trim.py          what the compiler packed and nobody loads
     payload.py       the unpacked program → one file: launcher, compressed payload, trailer
     launcher/        the one file's start, in C: finds the unpacked program or unpacks it, and becomes it
-    linkage.py       which glibc the program needs
+    linkage.py       which glibc and libstdc++ the program needs
     rebind.py        newer mathematics → those of every glibc
     sbom.py          the bill of materials
+    portable.py      build/portable: build/compile in a root of an older system
+    oldest.py        what that root is given: compilers, OpenSSL, Python
+    chroot.py        a root, and commands in it
     release.py       build/release: everything that is published, or why not
 
 Everything happens below a cache folder outside the checkout ($CORTEX_BUILD_CACHE, else ~/.cache/cortex-build); ccache

@@ -38,12 +38,11 @@ _FETCH = f"""
 mkdir -p {_FETCHED}/$1
 chmod a+rwx {_FETCHED}/$1
 cd {_FETCHED}/$1
-for version in "$1" "$1/{SOURCES_SUITE}"; do
-  rm -rf ./*
-  if apt-get -qq source --download-only $2 "$version"; then exit 0; fi
-  echo "   the mirror does not have all of $version" >&2
-done
-exit 1
+rm -rf ./*
+apt-get -qq source --download-only $2 "$1" && exit 0
+echo "   the mirror lacks files of the newest $1: that of {SOURCES_SUITE}'s last release is taken" >&2
+rm -rf ./*
+apt-get -qq source --download-only $2 "$1/{SOURCES_SUITE}"
 """
 _UNPACK = f"""
 export CC='ccache gcc'
