@@ -58,7 +58,7 @@ class App(Sanic[Any, Any]):
         try:
             request.route, handler, parts = self.router.get(request.path, request.method, None)
             if http.request_body:
-                await request.receive_body()  # type: ignore[no-untyped-call]
+                await http.receive_body()
             response = await handler(request, **parts)
             if response is not None:
                 await http.answer(response)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import Iterable
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from typing import Any
 from sanic import Request
 from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, RequestCancelled
 from sanic.http.constants import Stage
-from sanic.http.http1 import Http
+from sanic.http.http1 import HTTP_CONTINUE, Http
 from sanic.response import HTTPResponse
 from sanic.server.protocols.http_protocol import HttpProtocol
 
@@ -26,6 +27,8 @@ from cortex.net.request import RequestHead, asked_of
 
 HEADER_LIMIT_BYTES = 32 * 1024  # agents send some KiB of what they are
 LINGER_S = 2.0  # for the rest of a body that is refused
+CHUNK_LINE_BYTES = 1024  # a chunk's size, and extensions that nobody reads
+_CHUNK = re.compile(rb"\r\n[0-9A-Fa-f]{1,16}(?:[ \t]*;[^\r\n\0]*)?")  # with the line break in front of it
 _END_OF_HEAD = b"\r\n\r\n"
 _BODILESS = frozenset({204, 304})
 
@@ -38,7 +41,7 @@ class ParsedRequest(Request[Any, Any]):
     def __init__(self, head: RequestHead, protocol: Any) -> None:
         headers: Any = head.headers  # Sanic makes a Header of it, in any case
         super().__init__(head.target, headers, head.version, head.method, protocol.transport, protocol.app)
-        self.path: str = self._parsed_url.path.decode()
+        self.path: str = (self._parsed_url.path or b"/").decode()  # http://host alone asks for its root
         self.ctx = SimpleNamespace()  # type: ignore[misc]
 
 
@@ -108,14 +111,39 @@ class Http1(Http):
         self.request_bytes = self.request_bytes_left = head.length
         del self.recv_buffer[:begins]
 
+    async def receive_body(self) -> None:
+        """The rest of the request. While it is on its way, a silence is as long as one of requests may be, not of answers."""
+        self.stage = Stage.REQUEST
+        try:
+            await self.request.receive_body()  # type: ignore[no-untyped-call]
+        except asyncio.CancelledError:
+            self.request_body = None  # nobody waits for the rest
+            raise
+        finally:
+            self.stage = Stage.HANDLER
+
     async def read(self) -> bytes | None:
         """Of a body. One that is too large is let come for a while once its sender has been told."""
         try:
+            if self.request_body == "chunked" and not self.request_bytes_left:
+                await self._check_chunk()
             return await super().read()
         except PayloadTooLarge:
             if self.stage is Stage.IDLE:
                 await self._linger()
             raise
+
+    async def _check_chunk(self) -> None:
+        """Of a chunk's first line Sanic's reader takes what others read differently: "0x3", a bare line feed, no line break before it."""
+        if self.expecting_continue:
+            self.expecting_continue = False
+            await self._send(HTTP_CONTINUE)
+        buffer: bytearray = self.recv_buffer
+        while (end := buffer.find(b"\r\n", len(b"\r\n0"))) < 0 and len(buffer) < CHUNK_LINE_BYTES:
+            await self._receive_more()
+        if not 0 < end < CHUNK_LINE_BYTES or not _CHUNK.fullmatch(buffer, 0, end):
+            self.keep_alive = False
+            raise BadRequest("the body is not written in chunks as HTTP/1.1 has them")
 
     async def _linger(self) -> None:
         """A connection that is closed with unread bytes is reset, and a client that still sends loses its answer."""

@@ -88,8 +88,9 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def _client() -> AsyncIterator[Client]:
+async def _client(settings: dict[str, Any]) -> AsyncIterator[Client]:
     app = web.new_app("test", max_body_bytes=MAX_BODY)
+    app.config.update(settings)
     for method, path, handler in (
         ("POST", "/echo", _echo),
         ("GET", "/echo", _echo),
@@ -107,9 +108,9 @@ async def _client() -> AsyncIterator[Client]:
             client.leave()
 
 
-def _run(scenario: Callable[[Client], Coroutine[Any, Any, None]]) -> None:
+def _run(scenario: Callable[[Client], Coroutine[Any, Any, None]], **settings: Any) -> None:
     async def connected() -> None:
-        async with asyncio.timeout(10), _client() as client:
+        async with asyncio.timeout(10), _client(settings) as client:
             await scenario(client)
 
     uvloop.run(connected())
@@ -200,6 +201,13 @@ def test_another_expectation_fails():
         _post("/echo", b"x", "transfer-encoding: chunked"),
         b"POST /echo HTTP/1.1\r\ncontent-length: many\r\n\r\n",
         b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3 \r\nabc\r\n0\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3;x=\n\r\nabc\r\n0\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabcXX0\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\n\r\nabc\r\n0\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: trailer\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3;" + b"x" * 5000 + b"\r\nabc\r\n0\r\n\r\n",
     ],
 )
 def test_what_is_no_request_gets_400_and_the_connection_ends(request_: bytes):
@@ -214,6 +222,32 @@ def test_what_is_no_request_gets_400_and_the_connection_ends(request_: bytes):
         assert await client.rest() in (b"", b"reset")
 
     _run(scenario)
+
+
+def test_a_request_may_name_its_host_instead_of_a_path():
+    """As one to a proxy does; what has no path then asks for the root."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(b"GET http://gateway/echo HTTP/1.1\r\n\r\n", b"GET http://gateway HTTP/1.1\r\n\r\n")
+        assert (await client.answer())[0] == 200
+        status, _, body = await client.answer()
+        assert status == 404
+        assert b"there is no GET /" in body
+
+    _run(scenario)
+
+
+def test_a_body_that_does_not_come_is_not_waited_for_without_end():
+    """As for a head that does not come: what has come of it is let go, and the sender hears why."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(_post("/echo", b"x" * 100)[:-1])
+        status, headers, body = await client.answer()
+        assert (status, headers["connection"]) == (408, "close")
+        assert b'"invalid_request_error"' in body
+        assert await client.rest() == b""
+
+    _run(scenario, REQUEST_TIMEOUT=0.1)
 
 
 def test_a_head_beyond_the_limit_is_refused_before_its_end():
