@@ -43,6 +43,18 @@ class CortexError(Exception):
         self.retry_after = retry_after
         self.extras = dict(extras or {})
 
+    def again(self) -> CortexError:
+        """The same error, for one more raise: one that is kept would keep the frames, and so the requests, of all who raised it."""
+        return CortexError(
+            self.message,
+            status=self.status,
+            type=self.type,
+            code=self.code,
+            param=self.param,
+            retry_after=self.retry_after,
+            extras=self.extras,
+        )
+
     def __repr__(self) -> str:
         return f"<CortexError {self.status} {self.code or self.type}: {self.message}>"
 

@@ -74,7 +74,7 @@ class ControlApi:
         while not (job := await record.wait(MAX_JOB_WAIT_S)).finished:
             pass
         if record.failure:
-            raise record.failure
+            raise record.failure.again()
         return web.json({"status": "loaded", "job_id": job.id, "notes": job.notes})
 
     async def unload(self, request: Request) -> HTTPResponse:

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from cortex import errors
+from cortex.errors import CortexError
 from cortex.neuron.models.fair import FairQueue
 from cortex.wire.principal import Caller
 
@@ -41,7 +42,7 @@ class Admission:
         self.rejected_timeout = 0
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue()
         self._places: Counter[Caller] = Counter()  # of those in flight
-        self._closed: Exception | None = None
+        self._closed: CortexError | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -56,7 +57,7 @@ class Admission:
     async def admit(self, caller: Caller | None = None) -> AsyncIterator[None]:
         """Hold one place. Raises CortexError 429 when the queue is full or the wait was too long, or what `close` said."""
         if self._closed:
-            raise self._closed
+            raise self._closed.again()
         if self.in_flight < self.limits.max_in_flight and not self._queue and (not caller or self._may_go(caller)):
             self._take(caller)
         else:
@@ -129,23 +130,23 @@ class Admission:
         most = self.limits.max_per_principal
         return most is None or self._places[caller] < most
 
-    def _queue_full(self) -> errors.CortexError:
+    def _queue_full(self) -> CortexError:
         self.rejected_queue_full += 1
         return self._refusal(
             f"the queue of model '{self._model_id}' is full: {self.in_flight} in flight, {self.queue_depth} waiting"
         )
 
-    def _refusal(self, message: str) -> errors.CortexError:
+    def _refusal(self, message: str) -> CortexError:
         # Two seconds for each one ahead, in the first generation's bounds.
         return errors.over_capacity(message, retry_after=min(max((self.queue_depth + 1) * 2, 1), 120))
 
-    def close(self, reason: Exception) -> None:
+    def close(self, reason: CortexError) -> None:
         """Admit nobody any more: whoever waits or comes hears `reason`. Those in flight go on."""
         self._closed = reason
         waiting, self._queue = self._queue, FairQueue()
         for place in waiting:
             if not place.done():
-                place.set_exception(reason)
+                place.set_exception(reason.again())
 
     async def idle(self, within_s: float) -> bool:
         """Wait until nobody is in flight; False when time ran out first."""

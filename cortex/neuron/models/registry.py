@@ -195,7 +195,7 @@ class Registry:
                 model_id=model_id,
             )
         if slot.status is ModelStatus.failed and slot.error:
-            raise slot.error
+            raise slot.error.again()
         return slot
 
     def wait_s(self, slot: Slot) -> float:

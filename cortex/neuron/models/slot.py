@@ -269,7 +269,7 @@ class Slot:
                 f"model '{self.id}' is still {self.status}", retry_after=5, loading=self.progress()
             ) from None
         if self.loaded is None or self.status is not ModelStatus.loaded:
-            raise self.error or errors.shutting_down()
+            raise self.error.again() if self.error else errors.shutting_down()
         return self.loaded
 
     @contextlib.asynccontextmanager

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from helpers.waiting import until
 
 from cortex.config.loader import validate
 from cortex.config.neuron import NeuronConfig
+from cortex.errors import CortexError
 from cortex.neuron.engine.outcome import EngineExit
 from cortex.neuron.models.admission import AdmissionLimits
 from cortex.neuron.models.jobs import JobRecord
 from cortex.neuron.models.registry import Registry
+from cortex.neuron.models.slot import Slot
 from cortex.tasks import running
 from cortex.wire.fleet import LoadRequest, ModelStatus
 
@@ -143,3 +147,39 @@ def test_what_a_dead_engine_held_is_given_back_although_the_model_is_unloaded_me
             assert loader.alive == []
 
     asyncio.run(scenario())
+
+
+def test_a_model_that_failed_keeps_nothing_of_the_requests_that_were_refused(monkeypatch):
+    """An error that is kept and raised again and again would keep the frames, and so the bodies, of all who heard it."""
+
+    async def scenario():
+        loader = _Loader()
+        async with registry(loader, monkeypatch).running() as models:
+            await loaded(models)
+            slot = models.slots["m"]
+            loader.fails = OSError("no such device")
+            loader.alive[0].die()
+            await until(lambda: slot.status is ModelStatus.failed)
+            assert slot.error
+            before = _frames(slot.error)
+            for _ in range(20):
+                for refused in (lambda: _called(models.slot, "m"), lambda: slot.ready(1), lambda: _entered(slot)):
+                    with pytest.raises(CortexError):
+                        await refused()
+            assert _frames(slot.error) <= before
+
+    asyncio.run(scenario())
+
+
+async def _called(work: Callable[[str], object], name: str) -> None:
+    work(name)
+
+
+async def _entered(slot: Slot) -> None:
+    assert slot.admission
+    async with slot.admission.admit():
+        pass
+
+
+def _frames(error: CortexError) -> int:
+    return len(list(traceback.walk_tb(error.__traceback__)))
