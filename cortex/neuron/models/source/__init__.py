@@ -13,6 +13,7 @@
     store.py     where fetched files go: the cache, or a folder
     transfer.py  the files of one fetch, to their places
     download.py  one file, continued where it broke off, verified
+    locks.py     one at a time brings a file
     incoming.py  where what is incomplete lies in a folder
     room.py      whether the disk has room for it
     layout.py    what a model's files are called in a folder; pure

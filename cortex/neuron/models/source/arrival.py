@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from cortex.errors import CortexError
 from cortex.neuron.models.source import layout
 from cortex.neuron.models.source.download import DownloadError, Progress, Wanted, in_thread, sha256_of, verify
 from cortex.neuron.models.source.incoming import Incoming
+from cortex.neuron.models.source.locks import taken
 from cortex.neuron.models.source.room import check_room
 from cortex.neuron.models.source.transfer import put
 from cortex.wire.sync import ModelFile
@@ -51,7 +51,6 @@ class Arrival:
         """
         with contextlib.ExitStack() as locks:
             try:
-                self._incoming.folder.mkdir(parents=True, exist_ok=True)
                 for file in sorted(self.files, key=lambda file: file.sha256):
                     self._lock(file, locks)
                 self._check()
@@ -74,13 +73,12 @@ class Arrival:
         return partial.stat().st_size
 
     def _lock(self, file: ModelFile, locks: contextlib.ExitStack) -> None:
-        lock = locks.enter_context(self.wanted(file).lock.open("a"))
-        try:
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        lock = taken(self.wanted(file).lock)
+        if lock is None:
             raise errors.unavailable(
                 f"'{file.name}' is being brought by somebody else on this host", code="being_brought", retry_after=10
-            ) from None
+            )
+        locks.enter_context(lock)
 
     def _check(self) -> None:
         root = self._models_dir.resolve()

@@ -7,11 +7,9 @@ many GiB. The cache's layout and locks are the library's, so both can share it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ParamSpec, TypeVar
@@ -25,7 +23,6 @@ PIECE = 4 << 20  # bytes written at once: few enough to show progress, many enou
 HASHED = 64 << 20  # bytes hashed between two looks at whether anybody still wants the result
 _COME_BACK = frozenset({408, 425, 429, 500, 502, 503, 504})
 ATTEMPTS = 4  # in a row that brought nothing, before the hub counts as gone
-LOCK_POLL_S = 0.2
 
 Progress = Callable[[int], None]
 
@@ -154,25 +151,6 @@ def _hash(file: BinaryIO, update: Callable[[bytes], None]) -> None:
     end = file.tell() + HASHED
     while file.tell() < end and (piece := file.read(1 << 20)):
         update(piece)
-
-
-@contextlib.asynccontextmanager
-async def locked(path: Path, while_waiting: Callable[[], None]) -> AsyncIterator[None]:
-    """Hold the lock file that the library uses as well: one download of a file at a time, over all processes of this host."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        while not _try_lock(file.fileno()):
-            while_waiting()
-            await asyncio.sleep(LOCK_POLL_S)
-        yield  # closing the file frees the lock
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 async def in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -7,11 +7,11 @@ next one, whoever brings it: from a hub, out of a bundle, from another neuron.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import time
 from pathlib import Path
 
 from cortex.neuron.models.source.download import Wanted
+from cortex.neuron.models.source.locks import remove_free
 
 NAME = ".incoming"
 FORGOTTEN_S = 14 * 24 * 3600.0  # what nobody has continued for so long
@@ -31,15 +31,13 @@ class Incoming:
         """Remove what is nobody's any more, and the folder if it is empty then. Blocks."""
         with contextlib.suppress(OSError):  # somebody else tidies as well, or is at work here
             for path in self.folder.iterdir():
-                if _is_left(path):
-                    path.unlink()
+                _remove_left(path)
             self.folder.rmdir()
 
 
-def _is_left(path: Path) -> bool:
+def _remove_left(path: Path) -> None:
     """A lock that nobody holds, of a file that has come; or what nobody has touched for long."""
     if path.suffix == ".lock" and not path.with_suffix(".incomplete").exists():
-        with path.open("a") as file:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return path.stat().st_mtime < time.time() - FORGOTTEN_S
+        remove_free(path)
+    elif path.stat().st_mtime < time.time() - FORGOTTEN_S:
+        path.unlink()

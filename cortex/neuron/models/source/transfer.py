@@ -19,10 +19,10 @@ from cortex.neuron.models.source.download import (
     Wanted,
     download,
     in_thread,
-    locked,
     sha256_of,
     verify,
 )
+from cortex.neuron.models.source.locks import locked
 from cortex.neuron.models.source.room import check_room, no_room
 from cortex.wire.fleet import JobStage
 
