@@ -20,6 +20,7 @@ from helpers.chat_streams import (
     stream,
     whole,
 )
+from helpers.stream_laws import CUTS, beginnings, check_every_cut, named_events
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
@@ -42,20 +43,8 @@ def translate(*pieces, **more):
     return b"".join([one.start(), *map(one.push, pieces), one.end()])
 
 
-def parsed(sent):
-    """The events as JSON; each one's name must equal its data's type."""
-    events = []
-    for block in sent.decode().split("\n\n")[:-1]:
-        name, data = block.split("\n")
-        event = json.loads(data.removeprefix("data: "))
-        assert name == "event: " + event["type"]
-        events.append(event)
-    assert sent == b"" or sent.endswith(b"\n\n")
-    return events
-
-
 def types(sent):
-    return [event["type"] for event in parsed(sent)]
+    return [event["type"] for event in named_events(sent)]
 
 
 def check_order(events):
@@ -97,7 +86,7 @@ def accumulated(sent):
     """The final message as Anthropic's SDK adds the events up."""
     snapshot = None
     buffers: dict[int, bytes] = {}
-    for event in parsed(sent):
+    for event in named_events(sent):
         if event["type"] != "ping":
             typed = EVENT.validate_python(event)
             snapshot = accumulate_event(event=typed, current_snapshot=snapshot, json_bufs=buffers)
@@ -111,13 +100,13 @@ def accumulated(sent):
 @pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS)
 def test_the_order_of_events(events):
     """Exactly one message_start, contiguous indices, each block stopped before the next, no foreign delta, one end."""
-    check_order(parsed(translate(events)))
+    check_order(named_events(translate(events)))
 
 
 @pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS)
 def test_the_vendors_types_take_every_event(events):
     """Every event holds against the types of Anthropic's own SDK."""
-    for event in parsed(translate(events)):
+    for event in named_events(translate(events)):
         EVENT.validate_python(event)
 
 
@@ -132,17 +121,14 @@ def test_a_stream_adds_up_to_the_whole_answer(name):
 
 @pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS)
 def test_every_cut_gives_the_same_events(events):
-    """A stream that arrives cut at any byte is translated to the same bytes: no character and no event is split."""
-    expected = translate(events)
-    for cut in range(len(events)):
-        assert translate(*pieces_at(events, cut)) == expected
+    """However a stream arrives, it is translated to the same bytes."""
+    check_every_cut(translate, events)
 
 
-@given(st.sampled_from(sorted(STREAMS)), st.data())
-def test_many_cuts_give_the_same_events(name, data):
+@given(CUTS)
+def test_many_cuts_give_the_same_events(cut):
     """The same holds for any number of cuts, down to single bytes."""
-    events = STREAMS[name]
-    cuts = data.draw(st.lists(st.integers(0, len(events)), max_size=30))
+    events, cuts = cut
     assert translate(*pieces_at(events, *cuts)) == translate(events)
 
 
@@ -150,7 +136,7 @@ def test_many_cuts_give_the_same_events(name, data):
 def test_tool_input_is_json(events):
     """The pieces of a tool's input concatenate to a JSON object, unless max_tokens cut them."""
     inputs: dict[int, str] = {}
-    sent = parsed(translate(events))
+    sent = named_events(translate(events))
     for event in sent:
         if event["type"] == "content_block_delta" and event["delta"]["type"] == "input_json_delta":
             inputs[event["index"]] = inputs.get(event["index"], "") + event["delta"]["partial_json"]
@@ -166,7 +152,7 @@ def test_tool_input_is_json(events):
 def test_message_start_comes_before_the_first_token():
     """start() gives message_start with input_tokens and every usage field at once; the stream does not repeat it."""
     one = translator(input_tokens=77)
-    (event,) = parsed(one.start())
+    (event,) = named_events(one.start())
     assert event["message"]["usage"] == {
         "input_tokens": 77,
         "cache_creation_input_tokens": 0,
@@ -189,7 +175,7 @@ def test_message_start_comes_before_the_first_token():
 
 def test_input_tokens_are_present_even_if_not_counted():
     """Clients crash without usage.input_tokens in message_start: uncounted, it is there and 0."""
-    assert parsed(translator(input_tokens=None).start())[0]["message"]["usage"]["input_tokens"] == 0
+    assert named_events(translator(input_tokens=None).start())[0]["message"]["usage"]["input_tokens"] == 0
 
 
 def test_a_stream_without_start_starts_itself():
@@ -199,7 +185,7 @@ def test_a_stream_without_start_starts_itself():
 
 def test_text():
     """Text is a text block; the end tells stop_reason and the disjoint, cumulative usage."""
-    assert parsed(translate(HAND_MADE["text"]))[1:] == [
+    assert named_events(translate(HAND_MADE["text"]))[1:] == [
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": " there"}},
@@ -220,7 +206,7 @@ def test_text():
 
 def test_thinking():
     """reasoning_content is a thinking block with an empty signature before it stops; the text after it loses no token."""
-    sent = parsed(translate(HAND_MADE["reasoning then text"]))
+    sent = named_events(translate(HAND_MADE["reasoning then text"]))
     assert [event.get("delta") or event.get("content_block") for event in sent[1:-2]] == [
         {"type": "thinking", "thinking": "", "signature": ""},
         {"type": "thinking_delta", "thinking": "Hm"},
@@ -235,7 +221,7 @@ def test_thinking():
 
 def test_tools():
     """Each tool call is a block with id, name and an empty input, then its arguments; stop_reason is tool_use."""
-    sent = parsed(translate(HAND_MADE["text then two tools"]))
+    sent = named_events(translate(HAND_MADE["text then two tools"]))
     starts = [event["content_block"] for event in sent if event["type"] == "content_block_start"]
     assert starts[1:] == [
         {"type": "tool_use", "id": f"toolu_{made}", "name": "get_weather", "input": {}} for made in ("a1", "a2")
@@ -249,20 +235,23 @@ def test_pieces_are_sent_as_they_come():
     one.start()
     assert types(one.push(chunk(call(0, name="f", id="a")))) == ["content_block_start"]
     for piece in ('{"a"', ": 1", "}"):
-        (event,) = parsed(one.push(chunk(call(0, piece))))
+        (event,) = named_events(one.push(chunk(call(0, piece))))
         assert event["delta"]["partial_json"] == piece
 
 
 def test_the_stop_string():
     """A stop string that the engine names is told, as a whole answer tells it."""
-    assert parsed(translate(recorded("stop")))[-2]["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": "STOP"}
-    assert parsed(translate(recorded("no_stop")))[-2]["delta"]["stop_reason"] == "end_turn"
+    assert named_events(translate(recorded("stop")))[-2]["delta"] == {
+        "stop_reason": "stop_sequence",
+        "stop_sequence": "STOP",
+    }
+    assert named_events(translate(recorded("no_stop")))[-2]["delta"]["stop_reason"] == "end_turn"
     assert from_chat(recorded_whole("stop"), request=REQUEST)["stop_sequence"] == "STOP"
 
 
 def test_usage_that_the_engine_does_not_tell():
     """Without usage the prompt is what was counted, and the output one token an event."""
-    sent = parsed(translate(stream({"content": "a"}, {"content": "b"}, usage=None), input_tokens=9))
+    sent = named_events(translate(stream({"content": "a"}, {"content": "b"}, usage=None), input_tokens=9))
     assert (sent[-2]["usage"]["input_tokens"], sent[-2]["usage"]["output_tokens"]) == (9, 2)
 
 
@@ -280,7 +269,7 @@ def test_a_ping_between_arguments():
     one = translator()
     half = one.push(chunk(call(0, '{"a": ', name="f", id="a")))
     sent = half + one.ping() + one.push(chunk(call(0, "1}")) + chunk({}, finish="tool_calls") + DONE)
-    check_order(parsed(sent))
+    check_order(named_events(sent))
     assert accumulated(sent)["content"][0]["input"] == {"a": 1}
 
 
@@ -305,12 +294,9 @@ def test_an_upstream_that_ends_without_done():
 @pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS)
 def test_a_truncated_upstream(events):
     """Wherever the upstream breaks off, the stream ends well formed: whole if the finish reason had come, else with an error."""
-    blocks = events.replace(b"\r\n", b"\n").split(b"\n\n")
-    for count in range(len(blocks)):
-        part = b"".join(block + b"\n\n" for block in blocks[:count])
-        sent = parsed(translate(part))
+    for part, finished in beginnings(events):
+        sent = named_events(translate(part))
         check_order(sent)
-        finished = b'"finish_reason":"' in part
         assert sent[-1]["type"] == ("message_stop" if finished else "error")
 
 
@@ -319,7 +305,7 @@ def test_a_failure_in_the_middle():
     one = translator()
     sent = one.push(chunk({"content": "Hi"})) + one.fail(errors.upstream_stalled(30))
     assert types(sent) == ["message_start", "content_block_start", "content_block_delta", "error"]
-    assert parsed(sent)[-1] == {
+    assert named_events(sent)[-1] == {
         "type": "error",
         "error": {"type": "api_error", "message": "the model sent nothing for 30 s"},
         "request_id": "req_1",
@@ -353,7 +339,7 @@ def test_an_error_event_of_the_engine(said, kind, beginning):
         said = {"message": None}
     one = translator()
     sent = one.push(chunk({"content": "Hi"}) + sse.event(orjson.dumps({"error": said})) + DONE)
-    last = parsed(sent)[-1]
+    last = named_events(sent)[-1]
     assert last["type"] == "error"
     assert last["error"]["type"] == kind
     assert last["error"]["message"].startswith(beginning)
@@ -386,9 +372,9 @@ def test_a_malformed_upstream(nonsense):
     sent = (
         one.start() + one.push(chunk({"content": "Hi"})) + one.push(nonsense) + one.push(HAND_MADE["text"]) + one.end()
     )
-    check_order(parsed(sent))
-    assert parsed(sent)[-1]["error"]["type"] == "api_error"
-    assert "malformed" in parsed(sent)[-1]["error"]["message"]
+    check_order(named_events(sent))
+    assert named_events(sent)[-1]["error"]["type"] == "api_error"
+    assert "malformed" in named_events(sent)[-1]["error"]["message"]
 
 
 @given(st.sampled_from(sorted(HAND_MADE)), st.integers(0), st.binary(min_size=1, max_size=6))
@@ -397,7 +383,7 @@ def test_damage_anywhere_is_survived(name, place, damage):
     events = HAND_MADE[name]
     place %= len(events)
     damaged = events[:place] + damage + events[place + len(damage) :]
-    check_order(parsed(translate(*pieces_at(damaged))))
+    check_order(named_events(translate(*pieces_at(damaged))))
 
 
 def test_what_is_not_text_of_the_first_choice():
@@ -409,6 +395,8 @@ def test_what_is_not_text_of_the_first_choice():
 def test_indices_are_in_a_row_for_many_blocks():
     """However often the engine changes between thinking, text and tools, block indices count 0, 1, 2 …"""
     deltas = [{"reasoning_content": "a"}, {"content": "b"}, call(0, "{}", name="f", id="x"), {"content": "c"}]
-    starts = [event["index"] for event in parsed(translate(stream(*deltas, *deltas[:2]))) if "content_block" in event]
+    starts = [
+        event["index"] for event in named_events(translate(stream(*deltas, *deltas[:2]))) if "content_block" in event
+    ]
     assert all(b == a + 1 for a, b in pairwise(starts))
     assert len(starts) == 6

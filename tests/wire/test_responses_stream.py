@@ -18,6 +18,7 @@ from helpers.chat_streams import (
     stream,
     whole,
 )
+from helpers.stream_laws import CUTS, beginnings, check_every_cut, named_events
 from hypothesis import given
 from hypothesis import strategies as st
 from openai._types import omit
@@ -59,13 +60,8 @@ def translate(*pieces, **more):
 
 
 def parsed(sent):
-    """The events as JSON; each one's name must equal its data's type, and the numbers count up from the first."""
-    events = []
-    for block in sent.decode().split("\n\n")[:-1]:
-        name, data = block.split("\n")
-        event = json.loads(data.removeprefix("data: "))
-        assert name == "event: " + event["type"]
-        events.append(event)
+    """The events as JSON; the numbers count up from the first."""
+    events = named_events(sent)
     first = events[0]["sequence_number"] if events else 0
     assert [event["sequence_number"] for event in events] == list(range(first, first + len(events)))
     return events
@@ -147,17 +143,14 @@ def test_the_official_sdk_adds_it_up(events):
 
 @pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS)
 def test_every_cut_gives_the_same_events(events):
-    """A stream that arrives cut at any byte is translated to the same bytes."""
-    expected = translate(events)
-    for cut in range(len(events)):
-        assert translate(*pieces_at(events, cut)) == expected
+    """However a stream arrives, it is translated to the same bytes."""
+    check_every_cut(translate, events)
 
 
-@given(st.sampled_from(sorted(STREAMS)), st.data())
-def test_many_cuts_give_the_same_events(name, data):
-    """The same holds for any number of cuts."""
-    events = STREAMS[name]
-    cuts = data.draw(st.lists(st.integers(0, len(events)), max_size=30))
+@given(CUTS)
+def test_many_cuts_give_the_same_events(cut):
+    """The same holds for any number of cuts, down to single bytes."""
+    events, cuts = cut
     assert translate(*pieces_at(events, *cuts)) == translate(events)
 
 
@@ -395,12 +388,10 @@ def test_a_failure_before_and_after_tokens():
 @pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS)
 def test_a_truncated_upstream(events):
     """Wherever the upstream breaks off, the stream ends: as it should if the finish reason had come, else as failed."""
-    blocks = events.replace(b"\r\n", b"\n").split(b"\n\n")
-    for count in range(len(blocks)):
-        part = b"".join(block + b"\n\n" for block in blocks[:count])
+    for part, finished in beginnings(events):
         sent = parsed(translate(part))
         check_order(sent)
-        assert (sent[-1]["type"] == "response.failed") == (b'"finish_reason":"' not in part)
+        assert (sent[-1]["type"] == "response.failed") is not finished
 
 
 @pytest.mark.parametrize(
