@@ -22,9 +22,11 @@ from benchmarks.ports import free_ports
 from helpers.demo import ROOT, running_demo
 from helpers.waiting import until
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from cortex.config.catalogue import Catalogue
 from cortex.config.gateway import GatewayConfig
+from cortex.config.listen import Listen
 from cortex.config.neuron import NeuronConfig
 from cortex.neuron.harness.settings import OUTPUT_BOUND
 
@@ -191,19 +193,43 @@ def test_no_command_is_left_out() -> None:
     assert sum(len(blocks(section(title), "sh")) for title in run) == len(blocks(README, "sh"))
 
 
-def test_every_key_of_the_tables_exists() -> None:
-    """The configuration tables name keys as the files have them."""
-    kinds: dict[str, type[BaseModel]] = {
-        "cortex.toml": GatewayConfig,
-        "neuron.toml": NeuronConfig,
-        "models.toml": Catalogue,
-    }
+KINDS: dict[str, type[BaseModel]] = {
+    "cortex.toml": GatewayConfig,
+    "neuron.toml": NeuronConfig,
+    "models.toml": Catalogue,
+}
+
+
+def settings() -> list[tuple[str, str, str]]:
+    """File, key and told default of each key in the configuration tables; cells of several keys have as many defaults, or words for all."""
     tables = re.findall(r"\| (\w+\.toml) \| Default \| \|\n\|[-|]+\n((?:\|.*\n)+)", section("Configuration"))
-    assert [name for name, _ in tables] == list(kinds)
+    assert [name for name, _ in tables] == list(KINDS)
+    told = []
     for name, rows in tables:
         for row in rows.splitlines():
-            for key in re.findall(r"`([a-z_.]+)`", row.split("|")[1]):
-                assert has_key(kinds[name], key), f"{name} has no {key}"
+            keys, defaults = re.findall(r"`([a-z_.]+)`", row.split("|")[1]), row.split("|")[2].split(", ")
+            same = defaults if len(defaults) == len(keys) else defaults[:1] * len(keys)
+            told += [(name, key, default.strip(" `")) for key, default in zip(keys, same, strict=True)]
+    return told
+
+
+def test_every_key_of_the_tables_exists() -> None:
+    """The configuration tables name keys as the files have them."""
+    for name, key, _ in settings():
+        assert field_of(KINDS[name], key), f"{name} has no {key}"
+
+
+def test_the_defaults_of_the_tables_are_the_real_ones() -> None:
+    """Of every key that has one in the configuration itself; what is decided later is told in words."""
+    compared = []
+    for name, key, told in settings():
+        found = field_of(KINDS[name], key)
+        real = found.default if found and not found.is_required() else None
+        if isinstance(real, str | int | float | Listen):
+            said = f"{real:g}" if type(real) in (int, float) else str(real)
+            assert said.lower() == told, f"{name}: {key}"
+            compared.append(key)
+    assert {"gateway.listen", "port", "sync.accept", "gateway.wait", "gateway.load_timeout_secs"} <= set(compared)
 
 
 def test_the_bound_of_an_answer_is_the_real_one() -> None:
@@ -211,10 +237,11 @@ def test_the_bound_of_an_answer_is_the_real_one() -> None:
     assert f"ends after {OUTPUT_BOUND} tokens" in section("Choices that nothing prescribes")
 
 
-def has_key(kind: type[BaseModel], key: str) -> bool:
+def field_of(kind: type[BaseModel], key: str) -> FieldInfo | None:
     name, _, rest = key.partition(".")
     inner = kind.model_fields.get(name)
     if inner is None or not rest:
-        return inner is not None
+        return inner
     candidates = [inner.annotation, *get_args(inner.annotation)]
-    return any(has_key(found, rest) for found in candidates if isinstance(found, type) and issubclass(found, BaseModel))
+    kinds = [found for found in candidates if isinstance(found, type) and issubclass(found, BaseModel)]
+    return next((found for each in kinds if (found := field_of(each, rest))), None)
