@@ -1,10 +1,11 @@
 """build/bench: its parts work against the real gateway; what it concludes is right. nginx is not needed here."""
 
 import subprocess
+from importlib import metadata
 from pathlib import Path
 
 import pytest
-from benchmarks import cycles, load, processes, proxies, relay
+from benchmarks import binary, cycles, load, processes, proxies, relay
 from benchmarks.cycles import Held
 from benchmarks.errors import CannotRun
 from benchmarks.ports import free_port
@@ -97,3 +98,10 @@ def test_the_command_teaches():
     )
     assert wrong.returncode == 2
     assert "0 is below 1" in wrong.stderr
+
+
+def test_the_size_of_source_is_that_of_all_that_it_needs():
+    """The engine's library is most of it, and comes by way of the package's requirements; what tests need is left out."""
+    engine = Path(str(metadata.distribution("xllamacpp").locate_file("xllamacpp")))
+    assert sum(library.stat().st_size for library in engine.glob("*.so")) < binary.source_size()
+    assert "pytest" not in binary.needs("cortex")

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,10 @@ from benchmarks.ports import free_port
 DESCRIPTION = """\
 Starts each role from the binary and from source by turns, and prints the median of the time from the start of the process
 to its first answer on /health, and the resident memory a second later. The binary has unpacked itself before: its first
-start ever is not among them. Ratios are binary to source, of this one run; below 1 the binary is better.
+start ever is not among them. Ratios are binary to source, of this one run; below 1 the binary is better. The size of source is
+that of cortex and the packages that it needs, without Python.
 """
+ROOT = Path(__file__).parents[2]
 ROLES = ("gateway", "neuron")
 SETTLED_S = 1.0  # after this the start is over, and memory is what an idle role holds
 START_S = 60.0
@@ -59,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(figures))
         return 0
-    print(f"size            {figures['size_mb']:6.1f} MB")
+    print(f"size            {figures['size_mb']:7.1f} MB   {figures['size_mb_ratio']:6.2f} of source")
     for role in ROLES:
         for figure, unit in (("start", "s"), ("rss", "MiB")):
             name = f"{role}_{figure}_{unit.lower()}"
@@ -69,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
 
 def measure(binary: Path, starts: int) -> dict[str, float]:
     """`size_mb`, and of each role `ROLE_start_s`, `ROLE_rss_mib` and, with `_ratio` behind, each as a ratio to source."""
-    figures = {"size_mb": round(binary.stat().st_size / 1e6, 1)}
+    size = binary.stat().st_size
+    figures = {"size_mb": round(size / 1e6, 1), "size_mb_ratio": round(size / source_size(), 3)}
     ways = {"binary": [str(binary)], "source": [sys.executable, "-m", "cortex"]}
     with tempfile.TemporaryDirectory(prefix="cortex-bench-") as name:
         subprocess.run([binary, "version"], env=_environment(Path(name)), stdout=subprocess.DEVNULL, check=True)
@@ -110,6 +115,32 @@ def start(command: Sequence[str], role: str, folder: Path) -> Start:
     finally:
         process.kill()
         process.wait()
+
+
+def source_size() -> int:
+    """Bytes of cortex and of all that it needs installed, without Python."""
+    sizes, wanted = {"cortex": sum(file.stat().st_size for file in (ROOT / "cortex").rglob("*.py"))}, needs("cortex")
+    while wanted:
+        name = wanted.pop()
+        if name not in sizes:
+            sizes[name] = _installed(name)
+            wanted |= needs(name)
+    return sum(sizes.values())
+
+
+def needs(package: str) -> set[str]:
+    """Names; what only an extra needs is left out, and so is what this system does not need."""
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        needs = [each for each in metadata.requires(package) or [] if "extra ==" not in each]
+        return {re.split(r"[^\w.-]", each)[0].lower().replace("_", "-") for each in needs}
+    return set()
+
+
+def _installed(package: str) -> int:
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        paths = (Path(str(file.locate())) for file in metadata.files(package) or [])
+        return sum(path.stat().st_size for path in paths if path.is_file())
+    return 0
 
 
 def _healthy(port: int) -> bool:
