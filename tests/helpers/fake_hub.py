@@ -34,6 +34,7 @@ class FakeHub:
     list_status: int = 200  # what a listing is answered with
     list_body: bytes | None = None  # instead of a listing
     file_status: int | None = None  # what files are answered with
+    circular: bool = False  # files are said to be where they were asked for
     break_after: list[int] = field(default_factory=list)  # each file request takes one: bytes until it breaks off
     honour_range: bool = True
     false_sha: bool = False  # the listing names another sha256
@@ -76,6 +77,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, body, {})
 
     def _file(self, content: bytes) -> None:
+        if self.hub.circular:
+            self._answer(302, b"", {"location": self.path})
+            return
         if self.hub.file_status is not None:
             self._answer(self.hub.file_status, b"no", {})
             return

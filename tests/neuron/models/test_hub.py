@@ -202,6 +202,14 @@ def test_a_hub_that_fails_for_good_is_unreachable(hub, tmp_path):
     assert len(hub.files_asked()) == 4
 
 
+def test_a_mirror_that_redirects_in_circles_is_unreachable(hub, tmp_path):
+    """A mistake in its configuration, told as what it is to us, and no failure of this host."""
+    hub.circular = True
+    error = refused(client(hub, tmp_path))
+    assert (error.status, error.code) == (503, "hub_unreachable")
+    assert "redirects" in error.message
+
+
 def test_a_file_that_is_no_model_is_told(hub, tmp_path):
     """A GGUF by name only is 422 with the reason."""
     hub.repos[REPO] = {"repo-Q4_K_M.gguf": b"<html>moved</html>"}

@@ -89,7 +89,7 @@ async def _attempt(client: httpx.AsyncClient, wanted: Wanted, have: int, on_byte
                 file.truncate(start)
                 file.seek(start)
                 await _write(response, file, wanted.size, on_bytes)
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         return str(error) or type(error).__name__
     return ""
 
