@@ -66,6 +66,7 @@ def run(command: Sequence[str], home: Path) -> None:
             pids = (fleet.gateway.pid, fleet.here.pid, fleet.there.pid, engine)
             check("gateway, neurons and engine run one unpacked image", len(images(*pids)) == 1)
             check("it was unpacked once", len(list((home / "cache").iterdir())) == 1)
+        computes_with(facts["backends"], engine, fleet)
         check("an Anthropic message is answered", client.message(url, MODEL, "Hi") == SAID)
         check("a response is kept, and followed", client.followed(url, MODEL, "Hi") == [SAID, SAID])
         described = (client.fetched(f"{role}/openapi.json", TOKEN) or b"" for role in (url, f"http://{fleet.host}"))
@@ -81,6 +82,17 @@ def run(command: Sequence[str], home: Path) -> None:
 
 
 # ---- with roles
+
+
+def computes_with(packed: str | None, engine: int, fleet: Fleet) -> None:
+    """The backend that the neuron chose for this processor, where there is one."""
+    told = json.loads(client.fetched(f"http://{fleet.host}/discovery", TOKEN) or b"{}")
+    chosen = next(each["cpu_variant"] for each in told["harness_details"] if each["name"] == "llamacpp")
+    if packed:
+        check("the neuron knows the backends that are packed", chosen is None or chosen in packed.split())
+    if chosen:
+        mapped = Path(f"/proc/{engine}/maps").read_text()
+        check(f"the engine computes with the backend for {chosen}", f"libggml-cpu-{chosen}.so" in mapped)
 
 
 def operated(command: Sequence[str], fleet: Fleet) -> None:
