@@ -14,6 +14,8 @@ poller.py     one supervised task for each neuron
 router.py     decisions over the fleet as it is now, with what only this gateway knows
 lifecycle.py  loads for requests: single-flight
 flight.py     one model's way into memory, decision after decision
+lessons.py    what its failures have taught (pure)
+patience.py   how long it may take
 room.py       making room: victims leave, and memory is seen to be free
 loads.py      what neurons are asked to do: load, follow, unload
 sync.py       copies of models' files from neuron to neuron

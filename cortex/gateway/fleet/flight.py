@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from dataclasses import dataclass, field
 
 from cortex import errors
 from cortex.errors import CortexError
 from cortex.gateway.fleet.client import NeuronError
+from cortex.gateway.fleet.lessons import Lessons
 from cortex.gateway.fleet.loads import Loads, as_error
+from cortex.gateway.fleet.patience import Patience
 from cortex.gateway.fleet.poller import Poller
 from cortex.gateway.fleet.room import Rooms
 from cortex.gateway.fleet.router import Router
@@ -24,22 +25,7 @@ from cortex.gateway.routing.decisions import Candidate, Decision, Place, Queue, 
 LOOK_S = 0.5  # how often a model that waits for its turn looks at what other gateways' requests do there
 PACE_S = 0.1
 CONFLICT = 409  # it is being loaded already, or its place is kept for another one: the next polls say more
-TRIES = 3  # of one neuron: as many refusals with new numbers are believed
 SECS_PER_MIB = 20 / 1024  # of a file: a slow disk
-
-
-@dataclass(slots=True)
-class _Learned:
-    """What failures have taught: the fields of `Circumstances`, and what to tell in the end."""
-
-    failed_on: set[str] = field(default_factory=set)
-    told: dict[str, int] = field(default_factory=dict)
-    emptied: set[str] = field(default_factory=set)
-    too_much: dict[str, int] = field(default_factory=dict)
-    tries: dict[str, int] = field(default_factory=dict)
-    ran_out: dict[str, Candidate] = field(default_factory=dict)  # by node: with what memory ran out
-    looked_at: set[str] = field(default_factory=set)  # before a refusal that rests on their word was told
-    errors: list[CortexError] = field(default_factory=list)
 
 
 class Flight:
@@ -74,9 +60,10 @@ class Flight:
         self._changed = changed
         self._sync = sync
         self._brought: set[str] = set()
-        self._patience_s = patience_s
+        self._patience = Patience(patience_s)
         self._min_context = min_context
-        self._learned = _Learned()
+        self._lessons = Lessons()
+        self._looked_at: set[str] = set()  # before a refusal that rests on their word was told
         self._followed: set[str] = set()
         self._queued: CortexError | None = None
 
@@ -90,11 +77,12 @@ class Flight:
     async def run(self) -> CortexError | None:
         """Returns None when the model is servable, else why it will not be."""
         try:
-            async with asyncio.timeout(self._patience_s) as self._limit:
+            async with self._patience.lasting():
                 return await self._bring_up()
         except TimeoutError:
             return self._queued or errors.unavailable(
-                f"model '{self.model_id}' is not loaded after {self._patience_s:g} s; the load goes on", retry_after=30
+                f"model '{self.model_id}' is not loaded after {self._patience.seconds:g} s; the load goes on",
+                retry_after=30,
             )
 
     async def _bring_up(self) -> CortexError | None:
@@ -106,7 +94,7 @@ class Flight:
                     return None
                 case Reject(error, node):
                     if not self._second_chance() and not await self._looked_again(node):
-                        return self._telling() or error
+                        return self._lessons.telling or error
                 case Queue():
                     await self._wait_for_turn(decision)
                 case Wait(node, job_id):
@@ -116,14 +104,7 @@ class Flight:
         return errors.unavailable(f"nobody waits for model '{self.model_id}' any more", retry_after=1)
 
     def _decide(self) -> Decision:
-        learned = self._learned
-        return self._router.decide(
-            self.model_id,
-            failed_on=learned.failed_on,
-            told=learned.told,
-            emptied=learned.emptied,
-            too_much=learned.too_much,
-        )
+        return self._router.decide(self.model_id, **self._lessons.circumstances)
 
     # ---- waiting
 
@@ -141,18 +122,14 @@ class Flight:
         if job_id is None or job_id in self._followed:
             await self._poller.next_poll(node)
         elif failure := await self._follow(node, job_id):
-            self._blame(node, failure)
+            self._lessons.blame(node, failure)
 
     async def _follow(self, node: str, job_id: str) -> CortexError | None:
         self._followed.add(job_id)
         self.node, self.job_id = node, job_id
-        failure = await self._loads.follow(node, job_id, moved=self._extend)
+        failure = await self._loads.follow(node, job_id, moved=self._patience.moved)
         await self._poller.refresh(node)
         return failure
-
-    def _extend(self, more_s: float = 0) -> None:
-        """Bytes move, or a large file is to be read: the end of patience moves as well."""
-        self._limit.reschedule(asyncio.get_running_loop().time() + self._patience_s + more_s)
 
     # ---- placing
 
@@ -179,7 +156,7 @@ class Flight:
             await self._changed.wait(LOOK_S)
             return
         if job:
-            self._extend(SECS_PER_MIB * candidate.size_mb)
+            self._patience.moved(SECS_PER_MIB * candidate.size_mb)
             failure = await self._follow(node, job.id)
         self._learn(candidate, failure)
 
@@ -195,17 +172,17 @@ class Flight:
                 rate=self._router.rate,
             )
         except NeuronError as error:
-            self._blame(node, as_error(error))
+            self._lessons.blame(node, as_error(error))
             return
-        copy.moved.append(self._extend)
+        copy.moved.append(self._patience.moved)
         try:
-            if job := await copy.begun(self._patience_s):
+            if job := await copy.begun(self._patience.seconds):
                 self.job_id = job.id
             await asyncio.wait([task])
         finally:
-            copy.moved.remove(self._extend)
+            copy.moved.remove(self._patience.moved)
         if failure := task.result() or self._not_there(node):
-            self._blame(node, failure)
+            self._lessons.blame(node, failure)
 
     def _not_there(self, node: str) -> CortexError | None:
         """What was copied twice and is not listed would be copied for ever."""
@@ -219,15 +196,14 @@ class Flight:
             await self._poller.refresh(best.node)
         if not self._router.is_wanted(self.model_id):
             return None
-        decision = self._decide()
-        now_best = decision.candidates[0] if isinstance(decision, Place) else None
+        now_best = self._best()
         return now_best if now_best and now_best.node == best.node else None
 
     async def _made_room(self, candidate: Candidate) -> bool:
         try:
             made = await self._rooms.make(candidate)
         except NeuronError as error:
-            self._blame(candidate.node, as_error(error))
+            self._lessons.blame(candidate.node, as_error(error))
             return False
         if not made:
             await asyncio.sleep(PACE_S)
@@ -237,58 +213,26 @@ class Flight:
 
     # ---- learning
 
-    def _blame(self, node: str, error: CortexError) -> None:
-        self._learned.errors.append(error)
-        self._learned.failed_on.add(node)
-
     def _learn(self, candidate: Candidate, failure: CortexError | None) -> None:
-        node, learned = candidate.node, self._learned
         if failure is None:
             self._loaded_by_us = True
             self._loads.loaded(candidate)
-            failure = errors.upstream_failed(f"model '{self.model_id}' was loaded and is gone again")
-        elif failure.code == "insufficient_vram":
-            learned.tries[node] = learned.tries.get(node, 0) + 1
-            if isinstance(needed := failure.extras.get("required_mb"), int) and learned.tries[node] < TRIES:
-                learned.told[node] = needed
-                learned.errors.append(failure)
-                return
-            learned.ran_out[node] = candidate
-        self._blame(node, failure)
+            gone = errors.upstream_failed(f"model '{self.model_id}' was loaded and is gone again")
+            self._lessons.blame(candidate.node, gone)
+        else:
+            self._lessons.failed(candidate, failure)
 
     def _second_chance(self) -> bool:
-        """Where memory ran out: once more with everybody gone who may go, then with less context."""
-        for node, candidate in self._learned.ran_out.items():
-            if node not in self._learned.emptied:
-                self._learned.emptied.add(node)
-                if self._has_plan(node, with_victims=True):
-                    return True
-            context = candidate.request.context
-            if context and self._min_context and context > self._min_context:
-                self._learned.too_much[node] = min(context, self._learned.too_much.get(node, context))
-                if self._has_plan(node, with_victims=False):
-                    return True
-        return False
+        return self._lessons.second_chance(self._min_context, self._best)
+
+    def _best(self) -> Candidate | None:
+        decision = self._decide()
+        return decision.candidates[0] if isinstance(decision, Place) else None
 
     async def _looked_again(self, node: str | None) -> bool:
         """A refusal is told by fresh figures only: of a poll, one half may be of before a load and the other of after it."""
-        if node is None or node in self._learned.looked_at:
+        if node is None or node in self._looked_at:
             return False
-        self._learned.looked_at.add(node)
+        self._looked_at.add(node)
         await self._poller.refresh(node)
         return True
-
-    def _has_plan(self, node: str, *, with_victims: bool) -> bool:
-        """Whether a decision would try the node again, were it not for its failure."""
-        self._learned.failed_on.discard(node)
-        decision = self._decide()
-        best = decision.candidates[0] if isinstance(decision, Place) else None
-        if best and best.node == node and (best.victims or not with_victims):
-            return True
-        self._learned.failed_on.add(node)
-        return False
-
-    def _telling(self) -> CortexError | None:
-        """Of what several neurons said, what is worth a retry; else the first, which was the best candidate."""
-        said = self._learned.errors
-        return next((error for error in said if error.retry_after is not None), said[0] if said else None)
