@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
     "DEBIAN_FRONTEND": "noninteractive",
 }
+_ALONE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 _OF_HOST = (Path("/etc/resolv.conf"), Path("/etc/hosts"))
 
 
@@ -62,15 +63,11 @@ class Root:
         """With this process's output. Raises CalledProcessError."""
         entered = ["chroot", str(self.folder), "env", "-i", *self._assignments(), "sh", "-ec", 'cd "$0"; exec "$@"']
         script = "\n".join([*self._mounts(), shlex.join(["exec", "nice", "-n", "10", *entered, folder, *command])])
-        subprocess.run(
-            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", script],
-            stdin=subprocess.DEVNULL,
-            check=True,
-        )
+        subprocess.run([*_ALONE, "sh", "-ec", script], stdin=subprocess.DEVNULL, check=True)
 
     def script(self, text: str, *arguments: str) -> None:
-        """A shell script: the first command that fails ends it. Raises CalledProcessError."""
-        self.run("bash", "-euo", "pipefail", "-c", text, "bash", *arguments)
+        """A shell script that tells on stderr: the first command that fails ends it. Raises CalledProcessError."""
+        self.run("bash", "-euo", "pipefail", "-c", f"exec >&2\n{text}", "bash", *arguments)
 
     def once(self, step: str, ingredients: str, text: str, *arguments: str) -> bool:
         """`script`, unless it has come to its end here with the same ingredients; whether it was run."""
@@ -113,6 +110,6 @@ def bootstrap(folder: Path, mirror: str | None) -> None:
     if fresh.exists():
         shutil.rmtree(fresh)
     fresh.mkdir(parents=True)
-    command = ["debootstrap", "--variant=minbase", SUITE, str(fresh), *([mirror] if mirror else [])]
-    subprocess.run(["nice", "-n", "10", *command], stdout=subprocess.DEVNULL, check=True)
+    command = ["nice", "-n", "10", "debootstrap", "--variant=minbase", SUITE, str(fresh), *([mirror] if mirror else [])]
+    subprocess.run([*_ALONE, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=True)
     fresh.rename(folder)

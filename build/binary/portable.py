@@ -9,6 +9,7 @@ import argparse
 import ast
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ _PROXY = re.compile(r"(https?|ftp|all|no)_proxy", re.IGNORECASE)
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_fail("ended; a second run goes on where this one was", 143)))
     args, rest = _arguments()
     wanted = compiling.arguments(rest)
     try:
@@ -49,6 +51,8 @@ def main() -> int:
         return _fail(str(missing), 3)
     except Refused as refusal:
         return _fail(str(refusal), 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; a second run goes on where this one was", 130)
     except subprocess.CalledProcessError as error:
         return _fail(f"a step in {args.root} ended with exit code {error.returncode}; its own words are above", 1)
     return 0
@@ -186,7 +190,7 @@ def _arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--python-source", type=_path, metavar="FILE", help="a tarball of CPython 3.11 or newer")
     parser.add_argument("--python-sha256", metavar="HEX", help="its checksum")
     parser.add_argument(
-        "--pgo", action="store_true", help="optimize Python by profile: a quarter of an hour more, once"
+        "--pgo", action="store_true", help="optimize Python by the profile of its own tests: some tens of minutes, once"
     )
     args, rest = parser.parse_known_args()
     if (args.python_source is None) != (args.python_sha256 is None):
