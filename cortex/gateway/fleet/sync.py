@@ -71,6 +71,7 @@ class Copy:
         self._poller = poller
         self._sender = uuid.uuid4().hex
         self._announced: tuple[str, tuple[ModelFile, ...]] | None = None  # by whom, and what
+        self._failures = 0  # of `node`, in a row
         self._sent = 0
         self._due = 0.0
         self._begun = asyncio.Event()
@@ -101,29 +102,45 @@ class Copy:
         return self.job
 
     async def _persist(self) -> CortexError | None:
-        failures = 0  # of the neuron that receives, in a row
         while True:
-            before, source = self._sent, self.source
+            before = self._sent
             try:
                 return await self._attempt()
-            except _NotGivenError as not_given:
-                reason = not_given.reason
-                if self._sent > before:
-                    self._sources.gave()
-                if not self._sources.failed(for_good=_is_final(reason)):
-                    return self._nobody_left(reason)
-                failed = self._sources.failures if self.source == source else 0
+            except _NotGivenError as error:
+                reason, gives = error.reason, True
             except NeuronError as error:
-                reason = error
-                if self._sent > before:
-                    failures = 0
-                    self._sources.gave()
-                failed = failures = failures + 1
-                if failures >= ATTEMPTS or _is_final(reason):
-                    return _told(reason) or self._not_brought(f"'{self.node}' cannot be reached")
+                reason, gives = error, False
+            if self._sent > before:
+                self._failures = 0
+                self._sources.gave()
+            failures = self._blame(reason, gives=gives)
+            if failures is None:
+                return self._given_up(reason, gives=gives)
             log.info("a copy is taken up again from '%s': %s", self.source, reason)
-            if failed:
-                await asyncio.sleep(PAUSE_S * 2**failed)
+            if failures:
+                await asyncio.sleep(PAUSE_S * 2**failures)
+
+    def _blame(self, reason: NeuronError, *, gives: bool) -> int | None:
+        """How often in a row the neuron to ask next has failed; None: there is none to ask any more."""
+        if gives:
+            source = self.source
+            if not self._sources.failed(for_good=_is_final(reason)):
+                return None
+            return self._sources.failures if self.source == source else 0
+        self._failures = ATTEMPTS if _is_final(reason) else self._failures + 1
+        return self._failures if self._failures < ATTEMPTS else None
+
+    def _given_up(self, reason: NeuronError, *, gives: bool) -> CortexError:
+        asked = [f"'{node}'" for node in self._sources.asked] if gives else [f"'{self.node}'"]
+        if len(asked) > 1:
+            return self._not_brought(f"neither {' nor '.join(asked)} gives them any more")
+        return _told(reason) or self._not_brought(f"{asked[0]} cannot be reached")
+
+    def _not_brought(self, why: str) -> CortexError:
+        return errors.upstream_failed(
+            f"the files of '{self.model_id}' could not be brought to '{self.node}': {why}. What came is kept",
+            code="copy_failed",
+        )
 
     async def _attempt(self) -> CortexError | None:
         files = await self._offer()
@@ -208,18 +225,6 @@ class Copy:
     def _tell(self) -> None:
         for moved in self.moved:
             moved()
-
-    def _nobody_left(self, reason: NeuronError) -> CortexError:
-        asked = [f"'{node}'" for node in self._sources.asked]
-        if len(asked) > 1:
-            return self._not_brought(f"neither {' nor '.join(asked)} gives them any more")
-        return _told(reason) or self._not_brought(f"'{self.source}' cannot be reached")
-
-    def _not_brought(self, why: str) -> CortexError:
-        return errors.upstream_failed(
-            f"the files of '{self.model_id}' could not be brought to '{self.node}': {why}. What came is kept",
-            code="copy_failed",
-        )
 
 
 class Sync:
