@@ -68,6 +68,24 @@ say left_running "$(pgrep -c -u neuron,cortex)"
 echo 'lisen = "127.0.0.1:1"' > /etc/cortex/cortex.toml
 systemctl start cortex; say cortex.mistake "$(of cortex ActiveState) $(of cortex ExecMainStatus) $(of cortex NRestarts)"
 journalctl -u cortex | grep -q 'lisen: unknown key'; say cortex.mistake_named $?
+
+started() { systemctl reset-failed cortex; systemctl start cortex; }
+ended() { say "$1" "$(of cortex ExecMainStatus) $(of cortex NRestarts) $(of cortex ActiveState)"; }
+mkdir -m 0700 /root/models
+sed -i 's|^models_dir = .*|models_dir = "/root/models"|' /etc/neuron/neuron.toml
+systemctl start neuron
+printf '[gateway]\nlisten = "127.0.0.1:13131"\n' > /etc/cortex/cortex.toml
+started; ended taken
+printf '[gateway]\nlisten = "10.99.99.99:31313"\n' > /etc/cortex/cortex.toml
+started; within restarted cortex 1; say not_here.tried_again $?
+systemctl stop cortex
+printf '[Service]\nEnvironment=CORTEX_UNPACK_DIR=/var/cache/cortex\n' > /etc/systemd/system/cortex.service.d/unpack.conf
+systemctl daemon-reload
+mount -t tmpfs -o size=10m none /var/cache/cortex
+started; within restarted cortex 1; say full.tried_again $?
+systemctl stop cortex
+mount -o remount,noexec,size=500m /var/cache/cortex
+started; ended noexec
 rpm -e cortex helexa-neuron cortex-bin; say erase $?
 ls /usr/bin/cortex /usr/lib/systemd/system/cortex.service; say erased $?
 ls /etc/cortex/cortex.toml.rpmsave; say kept $?
@@ -139,6 +157,30 @@ def test_a_mistake_in_a_configuration_is_said_once(facts):
         "cortex.mistake": "failed 2 0",
         "cortex.mistake_named": "0",
     }, facts["journal"]
+
+
+def test_what_keeps_a_service_from_starting_is_one_line_that_says_what_would_help(facts):
+    """Nobody restarts what somebody has to change; what may pass by itself is tried again."""
+    names = ("taken", "not_here.tried_again", "full.tried_again", "noexec")
+    assert those(facts, *names) == {
+        "taken": "2 0 failed",
+        "not_here.tried_again": "0",
+        "full.tried_again": "0",
+        "noexec": "2 0 failed",
+    }, facts["journal"]
+    lines = [line.partition("]: ")[2] for line in facts["journal"].splitlines()]
+    nowhere = "cortex: there is no directory to unpack to (/var/cache/cortex: {}); make room there, or name one "
+    for told in (
+        "cortex: the gateway cannot listen on 127.0.0.1:13131: address already in use; stop what listens there",
+        "cortex: the gateway cannot listen on 10.99.99.99:31313: this host has no such address, or not yet; change",
+        nowhere.format("it is mounted noexec"),
+    ):
+        assert [line for line in lines if line.startswith(told)], facts["journal"]
+    for told in (
+        "MB are needed, and 10 MB are free",
+        "to user 'neuron' at /root (`setfacl -m u:neuron:rx /root` lets it)",
+    ):
+        assert [line for line in lines if told in line], facts["journal"]
 
 
 def test_what_is_erased_is_gone_and_what_was_changed_is_kept(facts):
