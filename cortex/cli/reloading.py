@@ -26,7 +26,9 @@ from cortex.tasks import running
 WATCH_S = 1.0
 
 log = logging.getLogger(__name__)
-State = tuple[tuple[int, int, int] | None, ...]
+State = Mapping[
+    Path, tuple[int, int, int] | None
+]  # what tells a changed file: time of change, size, inode. None: absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +42,27 @@ class Part:
 
 @contextlib.asynccontextmanager
 async def reloading(
-    args: argparse.Namespace, environ: Mapping[str, str], settings: roles.Settings, parts: Iterable[Part]
+    args: argparse.Namespace, environ: Mapping[str, str], read: State, parts: Iterable[Part]
 ) -> AsyncIterator[None]:
-    """For the time of a block. Without a file there is nothing to read again, and SIGHUP means what it always does."""
+    """For the time of a block. `read`: the files as they were when the configuration in force was read.
+
+    Without a file there is nothing to read again, and SIGHUP means what it always does.
+    """
     if args.config is None:
         yield
         return
-    async with running(_Reloader(args, environ, settings, tuple(parts)).run(), name="configuration"):
+    async with running(_Reloader(args, environ, read, tuple(parts)).run(), name="configuration"):
         yield
 
 
 class _Reloader:
     def __init__(
-        self, args: argparse.Namespace, environ: Mapping[str, str], settings: roles.Settings, parts: tuple[Part, ...]
+        self, args: argparse.Namespace, environ: Mapping[str, str], read: State, parts: tuple[Part, ...]
     ) -> None:
         self._args = args
         self._environ = dict(environ)
         self._parts = parts
-        self._files = roles.watched_files(args, environ, settings)
-        self._taken = state_of(self._files)
+        self._taken = read
         self._asked = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._asked.set)
 
@@ -66,7 +70,7 @@ class _Reloader:
         seen = self._taken
         while True:
             asked = await self._asked_for()
-            now = await asyncio.to_thread(state_of, self._files)
+            now = await asyncio.to_thread(state_of, self._taken)
             if asked or now == seen != self._taken:
                 self._taken = now
                 await self._reload("SIGHUP" if asked else "a file has changed")
@@ -89,11 +93,18 @@ class _Reloader:
         except (Failure, TlsError) as error:
             self._reject(str(error))
             return
-        self._files, self._taken = files, await asyncio.to_thread(state_of, files)
+        except Exception:  # a mistake of ours must not end the watch
+            log.exception("the configuration could not be read")
+            self._reject("internal error; the log has the details")
+            return
+        found = await asyncio.to_thread(state_of, files)
+        self._taken = {
+            file: self._taken.get(file, state) for file, state in found.items()
+        }  # as it was before it was read
         for part in self._parts:
             try:
                 await part.apply(settings)
-            except Exception:  # a mistake of ours must not end the watch
+            except Exception:  # likewise
                 log.exception("the configuration could not be taken over whole")
                 part.reject("internal error; the log has the details")
 
@@ -108,8 +119,7 @@ class _Reloader:
 
 
 def state_of(files: Iterable[Path]) -> State:
-    """What tells a changed file: time of change, size, inode. None: absent."""
-    return tuple(_state(file) for file in files)
+    return {file: _state(file) for file in files}
 
 
 def _state(file: Path) -> tuple[int, int, int] | None:

@@ -22,7 +22,7 @@ from cortex import footprint, pauses, systemd
 from cortex import log as logs
 from cortex.cli import roles
 from cortex.cli.outcome import Exit, Failure
-from cortex.cli.reloading import Part, reloading
+from cortex.cli.reloading import Part, reloading, state_of
 from cortex.cli.starting import failure
 from cortex.config.access import why_not
 from cortex.config.gateway import GatewayConfig
@@ -55,10 +55,10 @@ def run_role(args: argparse.Namespace) -> int:
 
 async def _serve(args: argparse.Namespace, settings: roles.Settings) -> None:
     async with AsyncExitStack() as stack:
-        stop = Stop()
+        stop, read = Stop(), state_of(roles.watched_files(args, os.environ, settings))
         try:
             parts = await _start(settings, stack)
-            await stack.enter_async_context(reloading(args, os.environ, settings, parts))
+            await stack.enter_async_context(reloading(args, os.environ, read, parts))
             await stack.enter_async_context(systemd.ready())
             pauses.settle()
             footprint.give_back()
