@@ -80,9 +80,9 @@ class OllamaApi:
         return web.json(ollama.shown(entry))
 
     def _entries(self, request: Request) -> list[dict[str, Any]]:
-        return [entry | self._files.get(entry["id"], {}) for entry in self._models.entries(request)]
+        files = self._files()
+        return [entry | files.get(entry["id"], {}) for entry in self._models.entries(request)]
 
-    @property
     def _files(self) -> dict[str, dict[str, Any]]:
         """What neurons say of their files, by model."""
         return {
