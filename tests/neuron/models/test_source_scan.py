@@ -168,6 +168,25 @@ def test_a_bad_file_is_a_problem_beside_good_ones(root, scan):
     assert [problem.split(":")[0] for problem in problems] == ["bad.gguf", "dangling.gguf", "fifo.gguf"]
 
 
+@pytest.mark.parametrize("place", ["", "folder-\udce9/", "org/repo/"])
+def test_a_name_that_is_not_utf8_is_a_problem_beside_good_ones(root, scan, place):
+    """Such a name can be in no answer: the file is not listed, and everything else is."""
+    write_tiny(root / "good.gguf")
+    write_tiny(root / f"{place}caf\udce9.gguf")
+    models, (problem,) = scan()
+    assert list(models) == ["good"]
+    assert "caf\ufffd.gguf: its name is not UTF-8" in problem
+    assert problem.encode()
+
+
+def test_a_name_of_the_cache_that_is_not_utf8_is_a_problem(cache, scan):
+    """There as well."""
+    write_cached(cache, "org/repo", "c0ffee", "caf\udce9.gguf")
+    models, (problem,) = scan()
+    assert models == {}
+    assert "not UTF-8" in problem
+
+
 def test_adapters_are_no_models(root, scan):
     """A LoRA adapter and an importance matrix are neither listed nor complained about."""
     write_tiny(root / "lora.gguf", general__type="adapter")

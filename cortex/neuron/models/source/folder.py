@@ -41,13 +41,25 @@ def model_files(models_dir: Path) -> Iterator[Entry]:
 
 
 def _linked_folder(path: Path, models_dir: Path) -> Entry:
-    label = path.relative_to(models_dir).as_posix()
+    label = _shown(path.relative_to(models_dir).as_posix())
     return Entry(path, label, problem=f"{label}: it is a link to a folder, and only links to files are followed")
 
 
 def _entry(path: Path, models_dir: Path) -> Entry:
     label = path.relative_to(models_dir).as_posix()
-    return Entry(path, label, repo_of(label.split("/")[:-1]))
+    return entry(path, label, repo_of(label.split("/")[:-1]))
+
+
+def entry(path: Path, label: str, repo: str | None) -> Entry:
+    """A file under its name, or the sentence that no answer can have this name in it."""
+    if (shown := _shown(label)) != label:
+        return Entry(path, shown, problem=f"{shown}: its name is not UTF-8, and cannot be told to clients; rename it")
+    return Entry(path, label, repo)
+
+
+def _shown(label: str) -> str:
+    """Python keeps a name's bytes that are not UTF-8 as lone surrogates, which JSON does not take."""
+    return label.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def repo_of(folders: list[str]) -> str | None:

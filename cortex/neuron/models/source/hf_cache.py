@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from cortex.neuron.models.source.folder import Entry
+from cortex.neuron.models.source.folder import Entry, entry
 from cortex.neuron.models.source.local import may_be_model
 
 _PREFIX = "models--"
@@ -73,4 +73,4 @@ def _snapshots(folder: Path) -> list[Path]:
 def _files(snapshot: Path, repo: str) -> Iterator[Entry]:
     for path in sorted(snapshot.rglob("*")):
         if may_be_model(path.name) and path.is_file():  # a link whose blob was deleted is no file
-            yield Entry(path, f"{repo}/{path.relative_to(snapshot).as_posix()}", repo)
+            yield entry(path, f"{repo}/{path.relative_to(snapshot).as_posix()}", repo)
