@@ -178,6 +178,11 @@ HOSTILE_FILES = {
         gguf([text("general.name") + struct.pack("<I", STRING) + TOO_MANY]),
         "general.name claims 1152921504606846976 bytes",
     ),
+    "an architecture of a page": (gguf(pairs({"general.architecture": "x" * 2000})), "architecture claims 2000 bytes"),
+    "a key with a line of a log": (
+        gguf([text("x\n12:00 INFO all is well") + struct.pack("<I", 13)]),
+        "x\ufffd12:00 INFO",
+    ),
     "a long unread text": (
         gguf([text("general.url") + struct.pack("<I", STRING) + TOO_MANY]),
         "ends inside general.url",

@@ -22,10 +22,14 @@ _unpack_u64 = _U64.unpack_from
 
 
 class GGUFError(Exception):
-    """The file is no GGUF that can be served. `offset` is the byte at which that shows, None when it is no matter of bytes."""
+    """The file is no GGUF that can be served. `offset` is the byte at which that shows, None when it is no matter of bytes.
+
+    The message may have a file's own words in it, and is one line whatever they are.
+    """
 
     def __init__(self, message: str, offset: int | None = None) -> None:
-        super().__init__(message if offset is None else f"at byte {offset}: {message}")
+        line = "".join(letter if letter.isprintable() else "\ufffd" for letter in message)
+        super().__init__(line if offset is None else f"at byte {offset}: {line}")
         self.offset = offset
 
 

@@ -37,6 +37,7 @@ _KEPT_TEXTS = frozenset(
         "tokenizer.chat_template",
     }
 )
+_WORDS = frozenset({"general.architecture", "general.type", "tokenizer.ggml.model"})  # told in sentences about a file
 _KEPT_ARRAYS = (".attention.head_count", ".attention.head_count_kv")
 _KEPT_FLAGS = ".attention.sliding_window_pattern"
 _FLAG = 7
@@ -128,7 +129,7 @@ class _Reader:
         if type_id != _STRING:
             return self._cursor.number(_NUMBERS[type_id], key)
         if key in _KEPT_TEXTS:
-            return self._cursor.text(MAX_TEXT, key)
+            return self._cursor.text(MAX_NAME if key in _WORDS else MAX_TEXT, key)
         self._cursor.skip_text(key)
         return None
 
