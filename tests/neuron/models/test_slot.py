@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import traceback
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -63,10 +64,15 @@ class _Loader:
         self.alive.remove(loaded)
 
 
-def registry(loader: _Loader, monkeypatch: Any) -> Registry:
-    made: Any = Registry(loader, validate(NeuronConfig, {}, source="test"))  # type: ignore[arg-type]
+@contextlib.asynccontextmanager
+async def one_loaded(monkeypatch: Any) -> AsyncIterator[tuple[_Loader, Registry]]:
+    """A registry in which MODEL is loaded."""
+    loader: Any = _Loader()
+    made = Registry(loader, validate(NeuronConfig, {}, source="test"))
     monkeypatch.setattr(made, "_limits_of", lambda *_: AdmissionLimits(4, 4, 60))
-    return made  # type: ignore[no-any-return]
+    async with made.running() as models:
+        await loaded(models)
+        yield loader, models
 
 
 async def loaded(models: Registry) -> None:
@@ -77,9 +83,7 @@ def test_a_load_that_is_taken_back_while_the_last_engine_still_leaves_makes_room
     """Unload, load, unload, load, while the first one still answers: the last load begins when the first engine is gone."""
 
     async def scenario():
-        loader = _Loader()
-        async with registry(loader, monkeypatch).running() as models:
-            await loaded(models)
+        async with one_loaded(monkeypatch) as (loader, models):
             async with models.slots["m"].use(30), running(models.unload("m"), name="first"):
                 await until(lambda: models.slots["m"].status is ModelStatus.draining)
                 models.load(MODEL)
@@ -98,9 +102,7 @@ def test_a_recovery_that_is_ended_is_a_job_that_has_ended(monkeypatch):
     """Whoever follows the job of a recovery hears of its end when the model is unloaded meanwhile."""
 
     async def scenario():
-        loader = _Loader()
-        async with registry(loader, monkeypatch).running() as models:
-            await loaded(models)
+        async with one_loaded(monkeypatch) as (loader, models):
             loader.starts.clear()
             loader.alive[0].die()
             await until(lambda: not loader.alive)
@@ -117,9 +119,7 @@ def test_a_recovery_that_breaks_in_an_unknown_way_is_told(monkeypatch):
     """The model is failed, its job has ended, and requests do not wait for it."""
 
     async def scenario():
-        loader = _Loader()
-        async with registry(loader, monkeypatch).running() as models:
-            await loaded(models)
+        async with one_loaded(monkeypatch) as (loader, models):
             loader.fails = OSError("no such device")
             loader.alive[0].die()
             await until(lambda: models.slots["m"].status is ModelStatus.failed)
@@ -134,9 +134,7 @@ def test_what_a_dead_engine_held_is_given_back_although_the_model_is_unloaded_me
     """An unload that comes while a dead engine is cleared away does not keep its memory promised for ever."""
 
     async def scenario():
-        loader = _Loader()
-        async with registry(loader, monkeypatch).running() as models:
-            await loaded(models)
+        async with one_loaded(monkeypatch) as (loader, models):
             loader.ends.clear()
             loader.alive[0].die()
             await until(lambda: models.slots["m"].status is ModelStatus.recovering)
@@ -153,9 +151,7 @@ def test_a_model_that_failed_keeps_nothing_of_the_requests_that_were_refused(mon
     """An error that is kept and raised again and again would keep the frames, and so the bodies, of all who heard it."""
 
     async def scenario():
-        loader = _Loader()
-        async with registry(loader, monkeypatch).running() as models:
-            await loaded(models)
+        async with one_loaded(monkeypatch) as (loader, models):
             slot = models.slots["m"]
             loader.fails = OSError("no such device")
             loader.alive[0].die()
