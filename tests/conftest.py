@@ -22,7 +22,7 @@ from helpers.scripted_gguf import write_scripted_model
 from helpers.smollm2_to_ggjt import write_ggjt_model
 from helpers.smollm2_to_spm import write_spm_model
 
-from cortex.gateway.proxy import dispatch
+from cortex.gateway.proxy import opening
 
 # The same examples in every run, however slow the machine is.
 hypothesis.settings.register_profile(
@@ -54,7 +54,7 @@ def no_process_is_left() -> Iterator[None]:
 def patient_connections() -> Iterator[None]:
     """One process is a whole fleet and its clients here, and stands still for longer than a gateway does."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatch, "QUICK_CONNECT_S", 5.0)
+        patch.setattr(opening, "QUICK_CONNECT_S", 5.0)
         yield
 
 

@@ -51,6 +51,7 @@ from cortex.gateway.live import Live
 from cortex.gateway.metrics import CONTENT_TYPE, Metrics
 from cortex.gateway.names import Names
 from cortex.gateway.proxy.dispatch import Dispatcher
+from cortex.gateway.proxy.opening import Opener
 from cortex.gateway.proxy.tokens import Tokens
 from cortex.gateway.reconfigure import Reconfiguration
 from cortex.gateway.response_store import ResponseStore
@@ -106,9 +107,8 @@ async def running(config: GatewayConfig, catalogue: Catalogue) -> AsyncIterator[
         lifecycle = Lifecycle(router, rooms, loads, poller, fleet.changed, Sync(clients, poller, tasks), tasks, live)
         ledger = await held.enter_async_context(ledger_of(config.entitlements))
         charges = Charges(ledger, metrics)
-        dispatcher = Dispatcher(
-            router.decide, fleet, clients, poller, breakers, lifecycle, pool, metrics, live, charges
-        )
+        opener = Opener(router.decide, fleet, clients, poller, breakers, pool, metrics, live)
+        dispatcher = Dispatcher(opener, router.decide, fleet, lifecycle, metrics, live, charges)
 
         tokens = Tokens(router.decide, fleet, clients, live, pool)
         names = Names(live, fleet)
