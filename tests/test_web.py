@@ -1,6 +1,7 @@
 """web: one error shape, one log line, and a client who leaves is noticed."""
 
 import asyncio
+import logging
 
 import httpx
 import pytest
@@ -160,6 +161,26 @@ def test_a_client_that_leaves_cancels_its_handler():
 
     asyncio.run(scenario())
     assert ended == ["wait", "stream"]
+
+
+@pytest.mark.parametrize("name", ["raises", "aborts"])
+def test_the_line_of_an_answer_that_broke_off_says_so(name, caplog):
+    """Its status was sent and is no lie, so it does not tell: neither of one that a handler gave up, nor of a mistake."""
+
+    async def handler(request, name):
+        sink = web.SanicSink(request)
+        await sink.start(200, [("content-type", "application/json")])
+        await sink.send(b"{")
+        if name == "raises":
+            raise errors.unavailable("gone")
+        sink.abort(errors.unavailable("gone"))
+
+    caplog.set_level(logging.INFO, "cortex.access")
+    with pytest.raises(httpx.RemoteProtocolError):
+        asyncio.run(_call(_app(handler), "POST", f"/x/{name}", content=b"{}"))
+    (line,) = [record for record in caplog.records if record.name == "cortex.access"]
+    assert line.getMessage() == f"POST /x/{name} 200"
+    assert line.fields["broke_off"] is True
 
 
 def test_leaving_the_listener_ends_open_streams():

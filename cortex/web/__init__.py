@@ -102,7 +102,7 @@ def route(app: Sanic[Any, Any], method: str, path: str, handler: Handler) -> Non
             status = response.status if response else context.sink.status
         except Exception as error:
             if context.sink and context.sink.status is not None:
-                context.fields["broke_off"] = True
+                status = context.sink.status
                 context.sink.abort(as_cortex_error(request, error, context.id))  # a bug is logged whole there
                 return None
             response = error_response(request, error)

@@ -83,6 +83,7 @@ class SanicSink:
 
     def abort(self, error: Exception) -> None:
         """The answer cannot be completed: cut the connection, so that nobody takes what was sent for a whole answer."""
+        self._request.ctx.fields["broke_off"] = True  # its line says so beside the status, which was sent
         log.warning(
             "%s %s broke off: %s",
             self._request.method,
