@@ -43,8 +43,15 @@ async def _followed(client: httpx.AsyncClient, url: str, settings: ImagesSection
         found, elsewhere = await _asked(client, asked, settings)
         if not elsewhere:
             return found
-        asked = urljoin(asked, found)
+        asked = _joined(url, asked, found)
     raise refused(url, f"is redirected more than {REDIRECTS} times")
+
+
+def _joined(url: str, asked: str, found: str) -> str:
+    try:
+        return urljoin(asked, found)
+    except ValueError:
+        raise refused(url, "could not be fetched: it is redirected to what is no URL") from None
 
 
 async def _asked(client: httpx.AsyncClient, url: str, settings: ImagesSection) -> tuple[str, bool]:

@@ -13,6 +13,7 @@ from cortex.config.images import ImagesSection
 from cortex.gateway.images.access import refused
 from cortex.gateway.images.fetch import fetch
 from cortex.wire.chat.images import remote_images, with_images
+from cortex.wire.fields import written
 
 
 class Images:
@@ -57,4 +58,4 @@ class Images:
         except orjson.JSONDecodeError:
             return body  # for whoever reads it next to say
         inlined = await self.inlined(chat) if isinstance(chat, dict) else chat
-        return body if inlined is chat else orjson.dumps(inlined)
+        return body if inlined is chat else written(inlined)

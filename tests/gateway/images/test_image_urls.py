@@ -146,10 +146,30 @@ def test_a_redirect_is_checked_like_a_url():
                 (other.url("/image.png", "localhost"), "public address"),
                 ("file:///etc/passwd", "no http or https"),
                 ("data:image/png;base64,AA==", "could not be fetched"),
+                ("http://[", "could not be fetched"),
+                ("//[::1/image.png", "could not be fetched"),
             ):
                 assert says in await refused(named, host.url(f"/to?{target}"))
             assert len(other.asked) == asked
             assert "redirected more than 3 times" in await refused(named, host.url("/loop"))
+
+    asyncio.run(scenario())
+
+
+def test_a_body_that_nests_too_deeply_to_be_written_with_its_images_is_refused():
+    """It is passed on as it came otherwise; with an image in it it would have to be written anew."""
+    deep: list[Any] = []
+    for _ in range(300):
+        deep = [deep]
+
+    async def scenario():
+        with image_host() as host:
+            named = {"allow_urls": True, "private_hosts": ["127.0.0.1"]}
+            async with FakeNeuron("beast", MODELS) as beast, gateway([beast], images=named) as client:
+                body = chat(host.url("/image.png")) | {"metadata": deep}
+                answer = await client.post("/v1/chat/completions", json=body)
+                assert answer.status_code == 400
+                assert "nested too deeply" in answer.json()["error"]["message"]
 
     asyncio.run(scenario())
 
