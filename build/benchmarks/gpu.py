@@ -249,9 +249,7 @@ def main() -> int:
         server=args.server.resolve() if args.server else _server(reading, report),
         backends=args.backends.resolve() if args.backends else None,
         libraries=_libraries(args.cuda12, reading, report),
-        settings={"gpu_layers": 0, "threads": 1}
-        if args.rehearse
-        else {"devices": [reading.devices[0].index]},
+        settings={"gpu_layers": 0, "threads": 1} if args.rehearse else {"devices": [reading.devices[0].index]},
         tokens=8 if args.rehearse else TOKENS,
     )
     show(plan, report)

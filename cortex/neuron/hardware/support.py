@@ -46,6 +46,14 @@ def _runs(flavour: str, capability: str | None) -> bool:
     return has_major == str(major) and least <= int(has_minor or 0) <= most
 
 
+def no_gpu(version: str) -> str:
+    """Whoever brought a CUDA backend to a host expects a GPU to compute: an absent one is told, and not made up for."""
+    return (
+        f"this build has a CUDA backend (CUDA {version}), and no NVIDIA GPU is seen here: its driver is not installed or not "
+        "loaded (`nvidia-smi`), or the GPU is not passed to this container; a host without one wants the cpu flavour"
+    )
+
+
 def backend_reason(
     devices: Sequence[Device], architectures: Sequence[str], version: str, driver: str | None
 ) -> str | None:

@@ -113,7 +113,7 @@ class Harness(Protocol):
         """
 
     def cannot_use(self, devices: Sequence[Device], cuda_version: str | None = None) -> str | None:
-        """Why its engines cannot compute on these GPUs, as a sentence; None when they can.
+        """Why its engines cannot compute on these GPUs, as a sentence; None when they can, or when none is there or missed.
 
         `cuda_version` is the driver's, `13.0`; None: it does not tell.
         """

@@ -63,11 +63,11 @@ class LlamaCpp:
         """It uses GPUs for whatever it serves."""
 
     def cannot_use(self, devices: Sequence[Device], cuda_version: str | None = None) -> str | None:
+        own = self.backends
         if not devices:
-            return None
+            return support.no_gpu(own.cuda.version) if own and own.cuda else None
         if self._server:
             return server_binary.cuda_reason(self._server)
-        own = self.backends
         if own and own.cuda:
             return support.backend_reason(devices, own.cuda.architectures, own.cuda.version, cuda_version)
         return (own and own.problem) or support.cuda_reason(devices, support.engine_flavour())

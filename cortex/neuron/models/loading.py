@@ -162,7 +162,7 @@ class Loader:
         if reason := self.hardware.unavailable_reason:
             return reason
         first = next((each for each in self.harnesses.values() if each.processor_reason() is None), None)
-        return first.cannot_use(nvidia.devices, nvidia.cuda_version) if first and nvidia.devices else None
+        return first.cannot_use(nvidia.devices, nvidia.cuda_version) if first else None
 
     async def _measure(
         self, engine: EngineProcess, promise: Promise, before_mb: int | None
@@ -224,7 +224,7 @@ class Loader:
         if not reason and (unavailable := self.hardware.unavailable_reason):
             raise errors.unavailable(f"{unavailable}; {_ON_PROCESSOR}", code="cuda_unavailable", retry_after=30)
         nvidia = self.hardware.nvidia
-        if not reason and (nvidia.devices or wanted):
+        if not reason and (nvidia.devices or wanted or harness.backends):
             reason = harness.cannot_use(nvidia.devices, nvidia.cuda_version)
         if reason:
             raise errors.invalid_request(f"{reason}; {_ON_PROCESSOR}", code="cuda_unsupported", status=422)

@@ -101,3 +101,19 @@ def test_backends_for_processors_alone_leave_a_gpu_unused_and_say_so(models_dir,
             assert (await neuron.load(SCRIPTED_MODEL)).json()["error"]["code"] == "cuda_unsupported"
 
     asyncio.run(scenario())
+
+
+def test_a_cuda_backend_on_a_host_without_a_gpu_is_told_and_not_replaced_by_the_processor(models_dir, tmp_path):
+    """Its driver may have gone with an update: discovery says so, a load is refused with the way out, `gpu_layers = 0` is one."""
+    compile_backend(tmp_path / "libggml-cuda.so", ABORT=1)
+    write_manifest(tmp_path, cuda=CUDA)
+
+    async def scenario():
+        async with neuron_with(tmp_path, models_dir) as neuron:
+            discovery = await neuron.get("/discovery")
+            assert "no NVIDIA GPU is seen here" in discovery["cuda_unavailable_reason"]
+            refused = (await neuron.load(SCRIPTED_MODEL)).json()["error"]
+            assert (refused["code"], "gpu_layers = 0" in refused["message"]) == ("cuda_unsupported", True)
+            assert (await neuron.load(SCRIPTED_MODEL | {"gpu_layers": 0})).status_code == 200
+
+    asyncio.run(scenario())
