@@ -11,16 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
+from helpers.one_file import BINARY, wanted
 
 from cortex.cli.outcome import Exit
 
 ROOT = Path(__file__).parent.parent.parent
-BINARY = Path(os.environ.get("CORTEX_BINARY", ROOT / "dist" / "cortex"))
 SUITE = os.environ.get("CORTEX_TEST_SUITE", "bookworm")  # Debian's name of the empty host
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not BINARY.exists(), reason=f"there is no {BINARY.name}: build/compile has not been run"),
+    wanted,
 ]
 
 

@@ -11,9 +11,9 @@ import pytest
 from binary import linkage, oldest, portable
 from binary.chroot import Root
 from binary.flavours import Refused
+from helpers.one_file import BINARY
 
 ROOT = Path(__file__).parent.parent.parent
-BINARY = Path(os.environ.get("CORTEX_BINARY", ROOT / "dist" / "cortex"))
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may enter another root")
 
@@ -138,7 +138,7 @@ def test_a_root_sees_what_is_lent_to_it_and_leaves_no_mount(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not BINARY.exists(), reason=f"there is no {BINARY.name}: build/compile has not been run")
+@wanted
 def test_the_program_asks_for_no_newer_glibc_than_was_told(tmp_path):
     """Every file that it unpacks, the highest symbol version of each."""
     beside = BINARY.with_name(BINARY.name + ".json")

@@ -3,20 +3,19 @@
 Needs root, debootstrap, systemd-nspawn (Debian: systemd-container) and build/compile's binary; build/test binary runs it.
 """
 
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 from helpers import containers
+from helpers.one_file import BINARY, wanted
 
 ROOT = Path(__file__).parent.parent.parent
-BINARY = Path(os.environ.get("CORTEX_BINARY", ROOT / "dist" / "cortex"))
 MISSING = containers.missing("rpmbuild")
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not BINARY.exists(), reason=f"there is no {BINARY.name}: build/compile has not been run"),
+    wanted,
     pytest.mark.skipif(MISSING is not None, reason=str(MISSING)),
     pytest.mark.timeout(900),
 ]

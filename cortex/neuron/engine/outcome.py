@@ -79,7 +79,12 @@ def _signal_name(number: int) -> str:
 _GPU_ERROR = re.compile(r"(?:CUDA|ROCm|HIP|MUSA|SYCL) error\b.*|.*(?:ErrorDeviceLost|DeviceLostError).*")
 _PREFIX = re.compile(r"^[\d.]+ [A-Z] +")  # llama.cpp's time and level
 _LAST_WORDS: tuple[tuple[Kind, re.Pattern[str]], ...] = (
-    ("memory", re.compile(r"((?:failed|unable) to allocate(?!.* pinned memory).*|.*out of memory.*|.*bad_alloc.*)", re.IGNORECASE)),
+    (
+        "memory",
+        re.compile(
+            r"((?:failed|unable) to allocate(?!.* pinned memory).*|.*out of memory.*|.*bad_alloc.*)", re.IGNORECASE
+        ),
+    ),
     ("start", re.compile(r"(couldn't bind.*)")),
     ("model", re.compile(r"common_chat_templates_init: error: (.*)")),
     ("model", re.compile(r"(.*exceeds maximum.*)")),
