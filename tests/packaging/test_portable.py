@@ -11,7 +11,7 @@ import pytest
 from binary import linkage, oldest, portable
 from binary.chroot import Root
 from binary.flavours import Refused
-from helpers.one_file import BINARY
+from helpers.one_file import BINARY, wanted
 
 ROOT = Path(__file__).parent.parent.parent
 
