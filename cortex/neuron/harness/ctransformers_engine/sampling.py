@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+COLDEST = 1e-6  # a temperature below counts as 0: logits divided by it say nothing more, and overflow in the end
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Sampler:
         asked = self._asked
         logits = raw.astype(np.float64)
         adjusted = self._adjusted(logits)
-        token = int(np.argmax(adjusted)) if asked.temperature == 0 else self._drawn(adjusted / asked.temperature)
+        token = int(np.argmax(adjusted)) if asked.temperature < COLDEST else self._drawn(adjusted / asked.temperature)
         self._sampled[token] += 1
         if asked.repetition_penalty != 1:
             self._seen.add(token)

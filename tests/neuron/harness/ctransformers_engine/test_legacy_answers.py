@@ -28,6 +28,13 @@ def test_temperature_zero_takes_the_most_likely() -> None:
     assert tokens(Sampling(temperature=0, top_p=0.1, top_k=3, seed=1)) == {0: 400}
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("temperature", [5e-324, 1e-310, 1e-7])
+def test_a_temperature_too_small_to_divide_by_is_zero(temperature: float) -> None:
+    """It takes the most likely token, and overflows nothing."""
+    assert tokens(Sampling(temperature=temperature, seed=1), 20) == {0: 20}
+
+
 def test_frequencies_follow_the_distribution() -> None:
     """At temperature 1 without bounds: within three standard deviations of what the logits say."""
     count = 4000
