@@ -116,6 +116,8 @@ def test_a_load_can_be_followed_as_a_job(models_dir):
             )
             assert ended["stage"] == "done"
             assert answer.json()["choices"][0]["message"]["content"].startswith("Hello")
+            wrong = await neuron.http.get(f"/jobs/{job['id']}?wait=nan")
+            assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "wait")
 
     asyncio.run(scenario())
 

@@ -20,6 +20,22 @@ from cortex.tasks import running
 # ---- keep-alive
 
 
+def test_what_was_abandoned_on_a_used_connection_is_not_sent_again(run: Run):
+    """The upstream may work on it: whoever abandons it hears so, and no second request is made."""
+
+    async def scenario() -> None:
+        async with serving([Peer.request, OK, Peer.request], ALWAYS_OK) as (pool, address, upstream):
+            await fetch(pool, address)
+            async with running(fetch(pool, address, b"once"), name="second") as second:
+                await until(lambda: len(upstream.requests) == 2)
+                pool.abandon({address})
+                with pytest.raises(ConnectionLost):
+                    await second
+            assert len(upstream.requests) == 2
+
+    run(scenario())
+
+
 def test_a_connection_is_used_again(run: Run):
     """Requests one after another share a connection, and each is sent whole."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
@@ -28,9 +29,9 @@ from cortex.net.pool import Exchange, Pool
 from cortex.wire.fleet import ModelStatus
 
 ERROR_LIMIT_BYTES = 1024 * 1024
-LOGGED_CHARS = 600
 QUICK_CONNECT_S = 0.3  # where another replica could serve as well: a host that is gone answers nothing at all
 NOT_FOUND = 404
+_CODE = re.compile(r"[a-z]{1,20}(?:_[a-z]{1,20}){1,3}")
 
 log = logging.getLogger(__name__)
 
@@ -161,9 +162,8 @@ class Opener:
     async def _refused(self, journey: Journey, replica: Serve, answer: NeuronAnswer) -> None:
         """Return when another look at the fleet may help; raise the neuron's answer when it stands."""
         log.warning(
-            "neuron answered %s: %s",
-            answer.status,
-            answer.body[: 4 * LOGGED_CHARS].decode(errors="replace")[:LOGGED_CHARS],
+            "neuron answered %s",
+            _told(answer),
             extra={"fields": {"model": replica.model_id, "node": replica.node}},
         )
         if answer.status >= 500 or answer.status == 401:
@@ -196,6 +196,12 @@ class Opener:
         """It failed a call: the last poll may not hold any more."""
         self._metrics.failed(replica.model_id, replica.node)
         self._poller.poke(replica.node)
+
+
+def _told(answer: NeuronAnswer) -> str:
+    """For the log: its body may quote a prompt, so nothing but the status and what has the form of our codes."""
+    code = answer.error.code
+    return f"{answer.status} {code}" if code and _CODE.fullmatch(code) else str(answer.status)
 
 
 def _is_stale(answer: NeuronAnswer) -> bool:

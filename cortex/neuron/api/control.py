@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 from sanic import Request
@@ -126,6 +127,9 @@ class ControlApi:
 
 def _wait_of(request: Request) -> float:
     try:
-        return min(max(float(request.args.get("wait", "0")), 0.0), MAX_JOB_WAIT_S)
+        seconds = float(request.args.get("wait", "0"))
     except ValueError:
-        raise errors.invalid_request("wait must be a number of seconds", param="wait") from None
+        seconds = math.nan
+    if math.isnan(seconds):
+        raise errors.invalid_request("wait must be a number of seconds", param="wait")
+    return min(max(seconds, 0.0), MAX_JOB_WAIT_S)

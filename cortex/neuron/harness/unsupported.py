@@ -24,15 +24,20 @@ def _empty(value: Any) -> bool:
     return value in ("", [], {})
 
 
+# llama.cpp's own name for `n`, which would escape the bounds of that.
+_BY_N: tuple[Callable[[Any], bool], str] = (lambda value: value == 1, "use 'n'")
+
 CHAT: Table = {
     "modalities": (lambda value: value == ["text"], "a model here answers in text only"),
     "audio": (_never, "a model here answers in text only"),
     "web_search_options": (_never, "nothing here searches the web; offer a tool that does"),
     "functions": (_empty, "use 'tools', which replaced it"),
     "function_call": (lambda value: value in ("none", "auto"), "use 'tool_choice', which replaced it"),
+    "n_cmpl": _BY_N,
 }
 COMPLETIONS: Table = {
     "best_of": (lambda value: value == 1, "ask for 'n' answers and choose among them"),
+    "n_cmpl": _BY_N,
 }
 EMBEDDINGS: Table = {
     "dimensions": (_never, "vectors have the model's own length"),

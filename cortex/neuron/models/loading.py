@@ -128,6 +128,7 @@ class Loader:
         needed_mb = self._measured.get(key) or need.needed_mb(model, spec, len(devices))
         if no := refusal(request.model_id, needed_mb, memory, parts, devices):  # ⑤ whether it fits
             raise no
+        capabilities = harness.capabilities(model.header, spec.mode, vision=spec.mmproj is not None)
         before_mb = self.ledger.used_mb(devices)
         promise = self.ledger.promise(request.model_id, 0 if unseen else needed_mb, devices, parts)
         try:
@@ -143,7 +144,6 @@ class Loader:
         if problem := engine.info.get("cpu_backend_problem"):
             job.note(problem)
             log.warning("%s: %s", spec.alias, problem)
-        capabilities = harness.capabilities(model.header, spec.mode, vision=spec.mmproj is not None)
         return Loaded(model, harness, spec, engine, devices, capabilities, needed_mb, promise, key)
 
     async def unload(self, loaded: Loaded) -> None:

@@ -265,8 +265,10 @@ def test_other_routes_pass(spec):
         (CHAT, "web_search_options", {}),
         (CHAT, "functions", [{"name": "f"}]),
         (CHAT, "function_call", {"name": "f"}),
+        (CHAT, "n_cmpl", 2),
         (COMPLETIONS, "suffix", "the end"),
         (COMPLETIONS, "best_of", 3),
+        (COMPLETIONS, "n_cmpl", 2),
         (EMBEDDINGS, "dimensions", 16),
     ],
 )
