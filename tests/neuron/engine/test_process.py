@@ -304,6 +304,8 @@ def test_every_line_of_the_log_is_passed_on(spec):
     async def scenario():
         async with running_engine(spec, on_log=lines.append) as engine:
             await ask(engine, "/v1/chat/completions", says("a secret prompt"))
+            # The library writes in a thread of its own, and an engine that ends takes with it what is not written yet.
+            await until(lambda: any("print_timing" in line for line in lines))
 
     asyncio.run(scenario())
     assert any("model loaded" in line for line in lines)
