@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -13,26 +12,24 @@ from typing import Any
 
 from binary import backends, environment, facts, libraries, linkage, nuitka, payload, rebind, sbom, trim
 from binary.backends import ENGINE, LOCK
+from binary.command import ended, fail, say
 from binary.environment import Workshop
-from binary.flavours import FLAVOURS, Flavour, Refused
+from binary.flavours import FLAVOURS, Flavour
 from binary.linkage import GLIBC, LIBSTDCXX
 from binary.tools import ROOT, Missing, check
 
 
 def main() -> int:
+    return ended("build/compile", _run)
+
+
+def _run() -> int:
     args = arguments()
     flavour = FLAVOURS[args.flavour]
     output = args.output or default_output(flavour)
-    try:
-        made = build(flavour, output, engine_wheel=args.engine_wheel, with_backends=args.backends, jobs=args.jobs)
-    except Missing as missing:
-        return _fail(str(missing), 3)
-    except Refused as refusal:
-        return _fail(str(refusal))
-    except subprocess.CalledProcessError as error:
-        return _fail(f"{Path(str(error.cmd[0])).name} ended with exit code {error.returncode}; its own words are above")
+    made = build(flavour, output, engine_wheel=args.engine_wheel, with_backends=args.backends, jobs=args.jobs)
     if args.glibc and (more := linkage.exceeded(made, linkage.parse(args.glibc))):
-        return _fail(f"the program needs {more}; the list above says which files")
+        return fail("build/compile", f"the program needs {more}; the list above says which files")
     print(json.dumps(made))
     return 0
 
@@ -147,15 +144,6 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
             f"flavour '{args.flavour}' has CUDA from its backends: leave --no-backends out, or give --engine-wheel"
         )
     return args
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _fail(message: str, status: int = 1) -> int:
-    say(f"build/compile: {message}")
-    return status
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,9 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from binary import modules, sdists, toolkit, tools, variants
-from binary.flavours import Refused
+from binary.command import ended, say
 from binary.toolkit import Toolkit
-from binary.tools import ROOT, WORK, Missing
+from binary.tools import ROOT, WORK
 from binary.variants import Variant
 
 ENGINE = "xllamacpp"
@@ -38,15 +37,12 @@ Entry = dict[str, Any]
 
 
 def main() -> int:
+    return ended("build/backends", _run)
+
+
+def _run() -> int:
     args = _arguments()
-    try:
-        made = make(args.output, cpu=args.cpu or not args.cuda, architectures=args.cuda or "", jobs=args.jobs)
-    except Missing as missing:
-        return _fail(str(missing), 3)
-    except Refused as refusal:
-        return _fail(str(refusal))
-    except subprocess.CalledProcessError as error:
-        return _fail(f"{Path(str(error.cmd[0])).name} ended with exit code {error.returncode}; its own words are above")
+    made = make(args.output, cpu=args.cpu or not args.cuda, architectures=args.cuda or "", jobs=args.jobs)
     print(json.dumps(made))
     say(f"\nneuron.toml:\n\n[harness.llamacpp]\nbackends = {json.dumps(str(args.output.resolve()))}")
     return 0
@@ -191,15 +187,6 @@ def _number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a number from 1 on, not '{text}'")
     return int(text)
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-def _fail(message: str, status: int = 1) -> int:
-    say(f"build/backends: {message}")
-    return status
 
 
 if __name__ == "__main__":

