@@ -11,6 +11,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sanic import Request
 from sanic.response import HTTPResponse
 
 from cortex import errors, web
+from cortex.neuron.engine.outcome import EngineFailed
 from cortex.neuron.engine.spec import EngineSpec
 from cortex.neuron.harness.ctransformers_engine.answers import Counts, Piece, Shape
 from cortex.neuron.harness.ctransformers_engine.engine import Engine
@@ -33,12 +35,12 @@ _STREAM_HEAD = (("content-type", "text/event-stream; charset=utf-8"), ("cache-co
 
 
 def serve(spec: EngineSpec) -> dict[str, Any]:
-    """Load the model and listen on the specification's socket. Raises what says why the file cannot be served."""
+    """Load the model and listen on the specification's socket. Raises what says why the file cannot be served, or EngineFailed (start)."""
     model = inspect(Path(spec.model_path))
     engine = Engine(spec, model, load(spec, model))
-    listening: threading.Event = threading.Event()
-    threading.Thread(target=lambda: asyncio.run(_serve(engine, listening)), name="server", daemon=True).start()
-    listening.wait()
+    listening: Future[None] = Future()
+    threading.Thread(target=_listen, args=(engine, listening), name="server", daemon=True).start()
+    listening.result()
     return {
         "engine": "ctransformers",
         "model_type": model.kind,
@@ -47,7 +49,14 @@ def serve(spec: EngineSpec) -> dict[str, Any]:
     }
 
 
-async def _serve(engine: Engine, listening: threading.Event) -> None:
+def _listen(engine: Engine, listening: Future[None]) -> None:
+    try:
+        asyncio.run(_serve(engine, listening))
+    except Exception as error:  # whatever it is, somebody waits to hear of it
+        listening.set_exception(EngineFailed(f"the engine cannot listen on its socket: {error}", kind="start"))
+
+
+async def _serve(engine: Engine, listening: Future[None]) -> None:
     app = web.new_app("engine", max_body_bytes=MAX_BODY_BYTES)
     api = Api(engine)
     for method, path, handler in (
@@ -69,7 +78,7 @@ async def _serve(engine: Engine, listening: threading.Event) -> None:
     await server.startup()
     await server.before_start()
     await server.after_start()
-    listening.set()
+    listening.set_result(None)
     await asyncio.Event().wait()  # the process ends, and with it this
 
 
