@@ -27,6 +27,7 @@ access = logging.getLogger("cortex.access")
 _root = logging.getLogger()
 _field = "%s=%s".__mod__  # of a pair; every line has some
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+METHOD_SHOWN, PATH_SHOWN = 32, 256  # letters, in the line of a request
 _QUIET = (
     "httpx",
     "httpcore",
@@ -196,6 +197,11 @@ def configure(level: str | None = None, form: str | None = None) -> None:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, _root.level))
 
 
+def _shown(text: str, most: int) -> str:
+    """Clients choose how long it is."""
+    return text if len(text) <= most else text[:most] + "…"
+
+
 def new_request_id() -> str:
     """Unique, and no secret."""
     return f"req_{random.getrandbits(80):020x}"
@@ -210,6 +216,7 @@ def request_ended(*, request_id: str, method: str, path: str, status: int, ms: f
     if not access.isEnabledFor(level):
         return
     told = {"id": request_id, "ms": round(ms, 1), **fields}
+    method, path = _shown(method, METHOD_SHOWN), _shown(path, PATH_SHOWN)
     handlers = _root.handlers
     if len(handlers) == 1 and isinstance(handlers[0], BackgroundHandler) and not access.handlers:
         handlers[0].tell(level, access.name, f"{method} {path} {status}", told)

@@ -28,7 +28,7 @@ from cortex import errors
 from cortex.config.listen import Listen
 from cortex.errors import CortexError
 from cortex.log import new_request_id, request_ended
-from cortex.web.http1 import HEADER_LIMIT_BYTES, Protocol
+from cortex.web.http1 import HEADER_LIMIT_BYTES, LEFT, Protocol
 from cortex.web.sink import SanicSink as SanicSink
 from cortex.wire.errors import dialect_of, error_body, retry_after_header
 
@@ -40,6 +40,7 @@ _numbers = itertools.count(1)
 ACCEPT_TURNS = (
     8  # turns of the event loop after which a connection that was accepted in the last moment is ours to close
 )
+HEAD_S = 60.0  # for the head of a request to come whole, and for each silence in its body; looked at twice in that time
 GONE_S = 300  # a client whose host shows no sign of life, or that takes nothing of its answer, for so long
 NO_LIMIT_S = 1e9  # Sanic's own clocks are off: an answer may take hours, and idle time-outs are ours
 
@@ -67,6 +68,17 @@ class App(Sanic[Any, Any]):
         except Exception as error:
             await self.handle_exception(request, error)
 
+    def ended_unseen(self, request: Request, status: int, request_id: str | None = None) -> None:
+        """The line of a request that no handler saw; one that a handler saw has its own."""
+        context = request.ctx
+        if hasattr(context, "id"):
+            return
+        context.id = request_id or new_request_id()
+        http: Any = request.stream
+        ms = (time.perf_counter() - http.perft0) * 1000 if http.perft0 else 0.0
+        method, path = (request.method, request.path) if request.path else ("-", "-")
+        request_ended(request_id=context.id, method=method, path=path, status=status, ms=ms)
+
 
 def new_app(role: str, *, max_body_bytes: int) -> Sanic[Any, Any]:
     """An application with our settings and error handling. Several may live in one process."""
@@ -77,7 +89,7 @@ def new_app(role: str, *, max_body_bytes: int) -> Sanic[Any, Any]:
             "ACCESS_LOG": False,
             "MOTD": False,
             "REQUEST_MAX_SIZE": max_body_bytes,
-            "REQUEST_TIMEOUT": 60.0,  # for a request to arrive, not for its answer
+            "REQUEST_TIMEOUT": HEAD_S,
             "RESPONSE_TIMEOUT": NO_LIMIT_S,
             "KEEP_ALIVE_TIMEOUT": 75.0,
         }
@@ -94,7 +106,7 @@ def route(app: Sanic[Any, Any], method: str, path: str, handler: Handler) -> Non
         context = request.ctx
         context.id, context.began, context.fields, context.sink = new_request_id(), time.monotonic(), {}, None
         app.ctx.in_flight += 1
-        status = 499  # a client that left, in the words of nginx
+        status = LEFT
         try:
             for name, part in parts.items():
                 parts[name] = unquote(part) if isinstance(part, str) else part
@@ -123,7 +135,10 @@ def route(app: Sanic[Any, Any], method: str, path: str, handler: Handler) -> Non
 
 def _on_exception(request: Request, error: Exception) -> BaseHTTPResponse:
     """What no handler of ours raised: unknown routes, wrong methods, unreadable requests."""
-    return error_response(request, error)
+    response = error_response(request, error)
+    app: Any = request.app
+    app.ended_unseen(request, response.status, response.headers["x-request-id"])
+    return response
 
 
 def error_response(request: Request, error: Exception) -> HTTPResponse:

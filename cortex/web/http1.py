@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sanic import Request
-from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, RequestCancelled
+from sanic.exceptions import BadRequest, ExpectationFailed, PayloadTooLarge, RequestCancelled, RequestTimeout
 from sanic.http.constants import Stage
 from sanic.http.http1 import HTTP_CONTINUE, Http
 from sanic.response import HTTPResponse
@@ -26,6 +26,7 @@ from cortex.net.headers import response_head, without_breaks
 from cortex.net.request import RequestHead, asked_of
 
 HEADER_LIMIT_BYTES = 32 * 1024  # agents send some KiB of what they are
+LEFT = 499  # the status, for the log, of a client that left: nginx's word
 LINGER_S = 2.0  # for the rest of a body that is refused
 CHUNK_LINE_BYTES = 1024  # a chunk's size, and extensions that nobody reads
 _CHUNK = re.compile(rb"\r\n[0-9A-Fa-f]{1,16}(?:[ \t]*;[^\r\n\0]*)?")  # with the line break in front of it
@@ -77,12 +78,16 @@ class Http1(Http):
         self.protocol.state["requests_count"] += 1
 
     async def _end_of_head(self) -> int:
+        """Its time-out is one for all of it: a byte now and then would hold a connection for ever."""
         buffer: bytearray = self.recv_buffer
-        seen = 0
+        seen, began = 0, time.monotonic()
+        self.perft0 = time.perf_counter()
+        protocol: Any = self.protocol
         while (end := buffer.find(_END_OF_HEAD, seen)) < 0:
             seen = max(0, len(buffer) - len(_END_OF_HEAD) + 1)
             if seen >= HEADER_LIMIT_BYTES:
                 break
+            protocol.silent_since(began)
             await self._receive_more()
         if not 0 <= end < HEADER_LIMIT_BYTES:
             raise PayloadTooLarge("Request header exceeds the size limit")
@@ -157,6 +162,18 @@ class Http1(Http):
 
     # ---- answers
 
+    async def error_response(self, exception: Any) -> None:
+        """To what no handler answered, where somebody may read it: who has not even told a path may speak no HTTP at all."""
+        if not self.request:
+            self.create_empty_request()
+        left = isinstance(exception, RequestCancelled)
+        if left or (isinstance(exception, RequestTimeout) and not self.request.path):
+            self.keep_alive, self.stage = False, Stage.FAILED
+            app: Any = self.protocol.app
+            app.ended_unseen(self.request, LEFT if left else exception.status_code)
+        else:
+            await super().error_response(exception)
+
     def begin(self, status: int, headers: Iterable[tuple[str, str]]) -> bytes:
         """The head of an answer, to be sent by the caller, who also ends the answer: with `end`, or with `cut`."""
         self.stage = Stage.RESPONSE
@@ -209,6 +226,15 @@ class Protocol(HttpProtocol):
             self.transport.pause_reading()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def silent_since(self, then: float) -> None:
+        """For Sanic's time-outs: what has come since does not count."""
+        self._time = then
+
+    def abort(self) -> None:
+        """Close at once; what runs is cancelled as for a client that leaves."""
+        if self.transport is not None:
+            self.transport.abort()
 
     async def receive_more(self) -> None:
         if self._paused and self.transport is not None:

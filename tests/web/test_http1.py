@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -15,6 +16,7 @@ from sanic.response import HTTPResponse
 
 from cortex import errors, web
 from cortex.config.listen import Listen
+from cortex.tasks import running
 
 Answer = tuple[int, dict[str, str], bytes]
 MAX_BODY = 100_000
@@ -250,6 +252,46 @@ def test_a_body_that_does_not_come_is_not_waited_for_without_end():
     _run(scenario, REQUEST_TIMEOUT=0.1)
 
 
+async def _drip(client: Client, begun: bytes) -> None:
+    """A head without end, a byte at a time."""
+    await client.send(begun)
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await client.send(b"a")
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("begun", "shape"),
+    [
+        (b"POST /v1/messages HTTP/1.1\r\nx: ", b'{"type":"error","error":{'),
+        (b"POST /api/chat?key=", b'{"error":"'),
+        (b"POST /echo", b'{"error":{"message":'),
+    ],
+)
+def test_a_head_has_one_time_limit_however_steadily_it_comes(begun: bytes, shape: bytes):
+    """A byte now and then keeps nobody's connection: 408, in the dialect of its path."""
+
+    async def scenario(client: Client) -> None:
+        async with running(_drip(client, begun), name="drip"):
+            status, headers, body = await client.answer()
+            assert (status, headers["connection"]) == (408, "close")
+            assert body.startswith(shape), body
+
+    _run(scenario, REQUEST_TIMEOUT=0.1)
+
+
+@pytest.mark.parametrize("begun", [b"GET", b"\x16\x03\x01", b"get /lower"])
+def test_what_does_not_even_tell_its_path_in_time_is_closed_without_a_word(begun: bytes):
+    """It may be no HTTP at all."""
+
+    async def scenario(client: Client) -> None:
+        async with running(_drip(client, begun), name="drip"):
+            assert await client.rest() in (b"", b"reset")
+
+    _run(scenario, REQUEST_TIMEOUT=0.1)
+
+
 def test_a_head_beyond_the_limit_is_refused_before_its_end():
     """431, as soon as there is too much of it."""
 
@@ -260,6 +302,88 @@ def test_a_head_beyond_the_limit_is_refused_before_its_end():
         assert b"headers_too_large" in body
 
     _run(scenario)
+
+
+LINES = [
+    (b"GET /nowhere?key=secret HTTP/1.1\r\n\r\n", "GET /nowhere 404"),
+    (b"PUT /echo?key=secret HTTP/1.1\r\n\r\n", "PUT /echo 405"),
+    (b"GET http://me:secret@host/nowhere HTTP/1.1\r\n\r\n", "GET /nowhere 404"),
+    (b"GET /echo?key=secret HTTP/1.1\r\nno colon\r\n\r\n", "GET /echo 400"),
+    (b"POST /echo HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n", "POST /echo 413"),
+    (b"POST /echo HTTP/1.1\r\nx: " + b"a" * 40_000, "POST /echo 431"),
+    (b"POST /echo HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "POST /echo 400"),
+    (b"POST /echo HTTP/1.1\r\ncontent-length: 9\r\nexpect: it\r\n\r\n", "POST /echo 417"),
+    (b"OPTIONS * HTTP/1.1\r\n\r\n", "OPTIONS * 404"),
+    (b"GET //nowhere HTTP/1.1\r\n\r\n", "GET //nowhere 404"),
+    (b"CONNECT secret:443 HTTP/1.1\r\n\r\n", "- - 400"),
+    (b"GET :: HTTP/1.1\r\n\r\n", "- - 400"),
+    (b"\x1b[31m secret\r\n\r\n", "- - 400"),
+    (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\n\r\n", "GET /" + "a" * 255 + "… 404"),
+    (b"GET /v1/models/" + b"a" * 9000 + b" HTTP/1.1\r\nno colon\r\n\r\n", "GET /v1/models/" + "a" * 245 + "… 400"),
+    (b"X" * 9000 + b" / HTTP/1.1\r\n\r\n", "X" * 32 + "… / 404"),
+]
+
+
+def _lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "cortex.access"]
+
+
+@pytest.mark.parametrize(("request_", "line"), LINES, ids=[line[:40] for _, line in LINES])
+def test_a_request_that_no_handler_sees_has_its_line(request_: bytes, line: str, caplog: pytest.LogCaptureFixture):
+    """One, bounded, with the id that its client was told, and without its query."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(request_)
+        _, headers, _ = await client.answer()
+        assert _lines(caplog) == [line]
+        (record,) = (record for record in caplog.records if record.name == "cortex.access")
+        assert vars(record)["fields"]["id"] == headers["x-request-id"]
+
+    caplog.set_level(logging.INFO)
+    _run(scenario)
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("begun", "line"),
+    [
+        (b"POST /echo?key=", "POST /echo 499"),
+        (b"POST /echo HTTP/1.1\r\ncontent-length: 9\r\n\r\nhalf", "POST /echo 499"),
+        (b"GE", "- - 499"),
+        (b"", None),
+    ],
+)
+@pytest.mark.parametrize("leaves", ["client", "server"])
+def test_a_request_that_is_left_half_way_has_its_line(
+    begun: bytes, line: str | None, leaves: str, caplog: pytest.LogCaptureFixture
+):
+    """Whoever leaves; a connection on which nothing comes any more is left without one."""
+    lines = ["POST /echo 200", *([line] if line else [])]
+
+    async def scenario(client: Client) -> None:
+        await client.send(_post("/echo", b"x") + begun)
+        await client.answer()  # so the server has seen what stands behind the request
+        if leaves == "client":
+            client.leave()
+            await until(lambda: _lines(caplog) == lines)
+
+    caplog.set_level(logging.INFO)
+    _run(scenario)
+    assert _lines(caplog) == lines
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize(("begun", "line"), [(b"POST /echo?key=", "POST /echo 408"), (b"GE", "- - 408")])
+def test_a_head_that_came_too_late_has_its_line(begun: bytes, line: str, caplog: pytest.LogCaptureFixture):
+    """Also where nobody was told so."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(begun)
+        await client.rest()
+        assert _lines(caplog) == [line]
+
+    caplog.set_level(logging.INFO)
+    _run(scenario, REQUEST_TIMEOUT=0.1)
 
 
 OPENAI, ANTHROPIC, OLLAMA = b'{"error":{"message":', b'{"type":"error","error":{', b'{"error":"'
