@@ -53,16 +53,23 @@ def _json(told: Any) -> int:
 def _neuron(node: Mapping[str, Any]) -> list[str]:
     state = "draining" if node.get("draining") else "up" if node["healthy"] else "down"
     devices = node.get("devices", [])
-    free = [megabytes(device.get("vram_free_mb")) for device in devices] or [megabytes(node.get("memory_free_mb"))]
+    used = [device for device in devices if "cuda_unavailable_reason" not in device]
+    free = [megabytes(device.get("vram_free_mb")) for device in used]
+    free = free or ["-" if devices else megabytes(node.get("memory_free_mb"))]
     return [node["name"], state, _hardware(node, devices), " + ".join(free), node["endpoint"]]
 
 
 def _hardware(node: Mapping[str, Any], devices: Iterable[Mapping[str, Any]]) -> str:
-    if gpus := [f"{device['name']} {megabytes(device.get('vram_total_mb'))}" for device in devices]:
+    if gpus := [_gpu(device) for device in devices]:
         return " + ".join(gpus)
     if "cpu_cores" not in node:
         return "-"
     return f"CPU, {node['cpu_cores']} cores, {megabytes(node.get('memory_total_mb'))}"
+
+
+def _gpu(device: Mapping[str, Any]) -> str:
+    told = f"{device['name']} {megabytes(device.get('vram_total_mb'))}"
+    return f"({told}, not used)" if "cuda_unavailable_reason" in device else told
 
 
 def _place(node: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:

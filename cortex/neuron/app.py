@@ -108,6 +108,9 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
         log.info("neuron listens on %s://%s", scheme, listening)
         for reason in filter(None, (hardware.facts.cpu_unsupported_reason, loader.gpus_unavailable)):
             log.warning("models are refused here: %s", reason)
+        if not loader.gpus_unavailable:
+            for index, why in loader.foreign_gpus.items():
+                log.warning("models are not put on GPU %d: %s", index, why)
         yield NeuronHandle(listening, Reconfiguration(config, guard, registry, announcer, showing))
 
 

@@ -39,9 +39,10 @@ class ModelStatus(StrEnum):
 class Device(Wire):
     """A GPU, or an instance of a partitioned one (MIG). None means that the driver did not tell.
 
-    part_of        UUID of the card that it is an instance of; None: it is a whole card
-    power_limit_w  what the driver lets it draw
-    persistence    whether the driver stays loaded while nobody uses the card
+    part_of                  UUID of the card that it is an instance of; None: it is a whole card
+    power_limit_w            what the driver lets it draw
+    persistence              whether the driver stays loaded while nobody uses the card
+    cuda_unavailable_reason  why models are not put on it, whatever it has free; None: they are
     """
 
     index: int
@@ -54,6 +55,14 @@ class Device(Wire):
     ecc: bool | None = None
     persistence: bool | None = None
     numa_node: int | None = None
+    cuda_unavailable_reason: str | None = None
+
+
+class ForeignDevice(Wire):
+    """A GPU that a harness has no code for, and why."""
+
+    index: int
+    cuda_unavailable_reason: str
 
 
 class HarnessDetail(Wire):
@@ -62,6 +71,7 @@ class HarnessDetail(Wire):
     version                  of its library, or of the operator's own server
     processor_only           its models take host memory, whatever GPUs there are
     cuda_unavailable_reason  what its engines lack for this host's NVIDIA GPUs, everything at once; None: nothing
+    foreign_devices          those of them that its models are not put on, while they are put on the others
     cpu_variant              code for newer processors that its engines use, as llama.cpp calls it; None: the library's own
     cuda_build               CUDA version of its engines' backend for GPUs, and `cuda_architectures` what that is compiled for
     gpus                     as its server lists them
@@ -72,6 +82,7 @@ class HarnessDetail(Wire):
     version: str | None = None
     processor_only: bool = False
     cuda_unavailable_reason: str | None = None
+    foreign_devices: tuple[ForeignDevice, ...] = ()
     cpu_variant: str | None = None
     cuda_build: str | None = None
     cuda_architectures: tuple[str, ...] = ()
@@ -112,9 +123,10 @@ class Discovery(Wire):
 class DeviceHealth(Wire):
     """What a GPU is doing. None means that this card has no such figure.
 
-    throttled_by  what keeps its clocks low although it has work
-    ecc_errors    uncorrected ones since the driver was loaded
-    problem       why nothing can be had from it now; None: it answers
+    throttled_by             what keeps its clocks low although it has work
+    ecc_errors               uncorrected ones since the driver was loaded
+    problem                  why nothing can be had from it now; None: it answers
+    cuda_unavailable_reason  as on `/discovery`
     """
 
     index: int
@@ -128,6 +140,7 @@ class DeviceHealth(Wire):
     throttled_by: tuple[str, ...] = ()
     ecc_errors: int | None = None
     problem: str | None = None
+    cuda_unavailable_reason: str | None = None
 
 
 class FailedActivation(Wire):

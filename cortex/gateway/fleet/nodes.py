@@ -111,6 +111,7 @@ def _devices(view: NeuronView) -> tuple[Device, ...] | None:
     if view.discovery is None:
         return None
     free = {device.index: device.vram_free_mb for device in view.health.devices} if view.health else {}
-    return tuple(
-        Device(device.index, device.vram_total_mb, free.get(device.index)) for device in view.discovery.devices
+    used = [device for device in view.discovery.devices if device.cuda_unavailable_reason is None]
+    return tuple(  # where its engines can use none, the neuron refuses, and says why
+        Device(device.index, device.vram_total_mb, free.get(device.index)) for device in used or view.discovery.devices
     )

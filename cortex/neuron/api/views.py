@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from cortex.neuron.hardware.nvidia import NvidiaReading
 from cortex.neuron.harness import choice
@@ -14,7 +15,20 @@ from cortex.neuron.models.slot import Slot
 from cortex.neuron.models.source import LocalModel
 from cortex.neuron.sync.policy import Policy
 from cortex.version import version_info
-from cortex.wire.fleet import Activation, Discovery, HarnessDetail, Health, ModelEntry, ModelHealth, ModelStatus
+from cortex.wire.fleet import (
+    Activation,
+    Device,
+    DeviceHealth,
+    Discovery,
+    ForeignDevice,
+    HarnessDetail,
+    Health,
+    ModelEntry,
+    ModelHealth,
+    ModelStatus,
+)
+
+T = TypeVar("T", Device, DeviceHealth)
 
 
 def discovery(loader: Loader, policy: Policy) -> dict[str, Any]:
@@ -27,7 +41,7 @@ def discovery(loader: Loader, policy: Policy) -> dict[str, Any]:
         cuda_version=nvidia.cuda_version,
         driver_version=nvidia.driver_version,
         cuda_unavailable_reason=reason,
-        devices=nvidia.devices,
+        devices=_with_reasons(nvidia.devices, loader.foreign_gpus),
         devices_age_secs=None if age_s is None else round(age_s, 1),
         other_gpus=loader.hardware.other_gpus,
         harnesses=tuple(sorted(loader.harnesses)),
@@ -44,13 +58,26 @@ def discovery(loader: Loader, policy: Policy) -> dict[str, Any]:
     return found.model_dump(exclude=None if reason else {"cuda_unavailable_reason"})
 
 
+def _with_reasons(devices: Sequence[T], foreign: Mapping[int, str]) -> tuple[T, ...]:
+    return tuple(
+        device.model_copy(update={"cuda_unavailable_reason": foreign[device.index]})
+        if device.index in foreign
+        else device
+        for device in devices
+    )
+
+
 def _harness(harness: Harness, nvidia: NvidiaReading) -> HarnessDetail:
     missing = (harness.processor_reason(), harness.cannot_use(nvidia.devices, nvidia.cuda_version))
+    foreign = harness.foreign_gpus(nvidia.devices)
     return HarnessDetail(
         name=harness.name,
         version=harness.version(),
         processor_only=harness.processor_reason() is not None,
         cuda_unavailable_reason="; ".join(filter(None, missing)) or None,
+        foreign_devices=tuple(
+            ForeignDevice(index=index, cuda_unavailable_reason=why) for index, why in foreign.items()
+        ),
         **(harness.backends.facts() if harness.backends else {}),
         gpus=harness.other_gpus,
         problem=harness.problem,
@@ -60,7 +87,7 @@ def _harness(harness: Harness, nvidia: NvidiaReading) -> HarnessDetail:
 def health(loader: Loader, registry: Registry, activation: Activation, *, uptime_s: int) -> dict[str, Any]:
     return Health(
         uptime_secs=uptime_s,
-        devices=loader.hardware.devices,
+        devices=_with_reasons(loader.hardware.devices, loader.foreign_gpus),
         activation=activation,
         models=tuple(ModelHealth(**figures) for figures in registry.health()),
         memory_free_mb=_free_mb(loader),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from cortex.build_info import BUILD_INFO
 from cortex.neuron.hardware import library, processor
@@ -26,16 +27,55 @@ def cpu_reason(cpuinfo: str) -> str | None:
     return f"this host's processor has no {', '.join(missing).upper()}, which the engine of this build needs"
 
 
-def cuda_reason(devices: Iterable[Device], flavour: str) -> str | None:
-    """Why engines of `flavour` cannot use these GPUs; None when they can, or when the driver does not tell."""
-    devices = tuple(devices)
+@dataclass(frozen=True, slots=True)
+class CudaBuild:
+    """What a library's code for GPUs was compiled for.
+
+    told  how a sentence about that begins
+    runs  whether it runs on a compute capability, "8.9"; None: the driver does not tell
+    """
+
+    told: str
+    runs: Callable[[str | None], bool]
+
+    def foreign(self, devices: Iterable[Device]) -> dict[int, str]:
+        """Those of these GPUs that it has no code for, by index, with the reason as a sentence."""
+        return {device.index: self._not_for([device]) for device in self._strangers(devices)}
+
+    def reason(self, devices: Sequence[Device]) -> str | None:
+        """Why it can use none of these GPUs; None: it has code for one at least, or none is there."""
+        strangers = self._strangers(devices)
+        return self._not_for(strangers) if strangers and len(strangers) == len(devices) else None
+
+    def _strangers(self, devices: Iterable[Device]) -> list[Device]:
+        return [device for device in devices if not self.runs(device.compute_capability)]
+
+    def _not_for(self, devices: Iterable[Device]) -> str:
+        return f"{self.told}, not for " + ", ".join(
+            f"{device.name} ({device.compute_capability or 'unknown'})" for device in devices
+        )
+
+
+def of_flavour(flavour: str) -> CudaBuild:
+    return CudaBuild(
+        f"this build is compiled for another family of GPUs (flavour {flavour})",
+        lambda capability: _runs(flavour, capability),
+    )
+
+
+def of_backend(architectures: Sequence[str]) -> CudaBuild:
+    """`architectures` are CMake's words."""
+    return CudaBuild(
+        f"this build's CUDA backend is compiled for {', '.join(architectures)}",
+        lambda capability: capability is None or any(covers(each, capability) for each in architectures),
+    )
+
+
+def cuda_reason(devices: Sequence[Device], flavour: str) -> str | None:
+    """Why engines of `flavour` can use none of these GPUs; None when they can use some, or when the driver does not tell."""
     if devices and flavour == "cpu":
         return "this build has no CUDA (flavour cpu); install a flavour for this host's GPUs, or name backends for them, harness.llamacpp.backends"
-    strangers = [device for device in devices if not _runs(flavour, device.compute_capability)]
-    if not strangers:
-        return None
-    told = ", ".join(f"{device.name} ({device.compute_capability})" for device in strangers)
-    return f"this build is compiled for another family of GPUs (flavour {flavour}), not for {told}"
+    return of_flavour(flavour).reason(devices)
 
 
 def _runs(flavour: str, capability: str | None) -> bool:
@@ -57,22 +97,14 @@ def no_gpu(version: str) -> str:
 def backend_reason(
     devices: Sequence[Device], architectures: Sequence[str], version: str, driver: str | None
 ) -> str | None:
-    """Why a CUDA backend cannot use these GPUs; None when it can, or when the driver does not tell.
+    """Why a CUDA backend can use none of these GPUs; None when it can use some, or when the driver does not tell.
 
     architectures  that it is compiled for, CMake's words
     version        of CUDA, "13.0"; it runs with drivers for this major version and later ones, `driver`
     """
     if devices and driver and _major(driver) < _major(version):
         return f"this build's CUDA backend is of CUDA {version}, and the driver knows up to {driver}: a newer driver is needed"
-    strangers = [
-        device
-        for device in devices
-        if device.compute_capability and not any(covers(each, device.compute_capability) for each in architectures)
-    ]
-    if not strangers:
-        return None
-    told = ", ".join(f"{device.name} ({device.compute_capability})" for device in strangers)
-    return f"this build's CUDA backend is compiled for {', '.join(architectures)}, not for {told}"
+    return of_backend(architectures).reason(devices)
 
 
 def _major(version: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -113,10 +113,13 @@ class Harness(Protocol):
         """
 
     def cannot_use(self, devices: Sequence[Device], cuda_version: str | None = None) -> str | None:
-        """Why its engines cannot compute on these GPUs, as a sentence; None when they can, or when none is there or missed.
+        """Why its engines can compute on none of these GPUs, as a sentence; None when they can, or when none is there or missed.
 
         `cuda_version` is the driver's, `13.0`; None: it does not tell.
         """
+
+    def foreign_gpus(self, devices: Sequence[Device]) -> Mapping[int, str]:
+        """Those of these GPUs that its engines have no code for, by index, with the reason as a sentence. The others are used."""
 
     def mode(self, header: Header, settings: LoadSettings) -> Mode:
         """What the model is for: what was asked, else what its header says."""

@@ -74,6 +74,9 @@ class CTransformers:
     def cannot_use(self, devices: Sequence[Device], cuda_version: str | None = None) -> str | None:
         return cuda.unusable(devices, cuda_version)
 
+    def foreign_gpus(self, devices: Sequence[Device]) -> Mapping[int, str]:
+        return cuda.BUILD.foreign(devices)
+
     def mode(self, header: Header, settings: LoadSettings) -> Mode:  # noqa: ARG002  all of its models generate
         if settings.mode not in (None, "chat"):
             raise _cannot("mode", f"{settings.mode} models")

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from cortex.neuron.gguf import Header
+from cortex.neuron.hardware.support import CudaBuild
 from cortex.wire.fleet import Device
 
 NAME = "harness.ctransformers.cuda_libraries"
@@ -34,6 +35,10 @@ FAMILIES = ("falcon", "llama", "mpt", "starcoder")
 COMPILE_S = 300.0  # for the driver, to compile the library for a GPU that came after it
 _CUDA = (12, 1)
 _CAPABILITY = (5, 2)
+BUILD = CudaBuild(
+    "ctransformers is for GPUs of compute capability 5.2 or newer",
+    lambda capability: _numbers(capability) >= _CAPABILITY,
+)
 _OLD_LLAMAS = (40, 60, 80)  # layers; it has tables for these and for all up to 32, and its load fails for others
 _SCRATCH = (
     (32, 512, 128),
@@ -132,17 +137,13 @@ def uncovered(header: Header) -> str | None:
 
 
 def unusable(devices: Sequence[Device], cuda_version: str | None) -> str | None:
-    """Why an engine must not be started on these GPUs; `cuda_version` is the driver's."""
+    """Why an engine must not be started on any of these GPUs; `cuda_version` is the driver's."""
     if not devices:
         return "NVML tells of no NVIDIA GPU on this host"
     if _numbers(cuda_version) < _CUDA:
         told = f"is for CUDA {cuda_version}" if cuda_version else "does not say which CUDA it is for"
         return f"the NVIDIA driver {told}, and ctransformers wants one for 12.1 or newer (530.30 and later)"
-    strangers = [device for device in devices if _numbers(device.compute_capability) < _CAPABILITY]
-    if not strangers:
-        return None
-    told = ", ".join(f"{device.name} ({device.compute_capability or 'unknown'})" for device in strangers)
-    return f"ctransformers wants GPUs of compute capability 5.2 or newer, and not {told}"
+    return BUILD.reason(devices)
 
 
 def _numbers(version: str | None) -> tuple[int, ...]:

@@ -72,6 +72,14 @@ class LlamaCpp:
             return support.backend_reason(devices, own.cuda.architectures, own.cuda.version, cuda_version)
         return (own and own.problem) or support.cuda_reason(devices, support.engine_flavour())
 
+    def foreign_gpus(self, devices: Sequence[Device]) -> Mapping[int, str]:
+        own = self.backends
+        if self._server or not devices:
+            return {}  # what a server of the operator's was compiled for, nobody tells
+        if own and own.cuda:
+            return support.of_backend(own.cuda.architectures).foreign(devices)
+        return support.of_flavour(support.engine_flavour()).foreign(devices)
+
     def mode(self, header: Header, settings: LoadSettings) -> Mode:
         return defaults.mode_of(header, settings)
 

@@ -6,7 +6,7 @@ Without GPUs, host memory is the device. Figures in MiB; what the host does not 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cortex.neuron.hardware.watch import HardwareWatch
@@ -77,8 +77,8 @@ class Ledger:
         known = [mb for mb in each if mb is not None]
         return Memory(sum(known) if len(known) == len(each) else None, each, residents)
 
-    def gpus(self) -> tuple[Room, ...]:
-        """The GPUs of this host, with what a load could take of each."""
+    def gpus(self, foreign: Mapping[int, str] | None = None) -> tuple[Room, ...]:
+        """The GPUs of this host, with what a load could take of each. `foreign`: those that its engine has no code for, and why."""
         problems = {device.index: device.problem for device in self._hardware.devices}
         return tuple(
             Room(
@@ -86,6 +86,7 @@ class Ledger:
                 free_mb=self._device_free_mb(device.index),
                 uuid=device.uuid,
                 problem=problems.get(device.index),
+                foreign=(foreign or {}).get(device.index),
                 is_part=device.part_of is not None,
             )
             for device in self._hardware.nvidia.devices

@@ -12,7 +12,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -117,7 +117,7 @@ class Loader:
         harness = choice.choose(request.harness, model.header, self.harnesses)  # ② who serves it
         await self.hardware.refresh()
         processor_only = self._check_host(request, harness, model.header)
-        devices = self._choose_devices(request, processor_only, job)  # ③ where
+        devices = self._choose_devices(request, harness, processor_only, job)  # ③ where
         unseen = bool(harness.other_gpus) and not devices and request.gpu_layers != 0
         if unseen:
             job.note(f"the memory of {'; '.join(harness.other_gpus)} is not watched: the server takes what it can")
@@ -161,8 +161,18 @@ class Loader:
         nvidia = self.hardware.nvidia
         if reason := self.hardware.unavailable_reason:
             return reason
-        first = next((each for each in self.harnesses.values() if each.processor_reason() is None), None)
+        first = self._first_on_gpus
         return first.cannot_use(nvidia.devices, nvidia.cuda_version) if first else None
+
+    @property
+    def foreign_gpus(self) -> Mapping[int, str]:
+        """GPUs that models are not put on, by index, with the reason: the first harness has no code for them."""
+        first = self._first_on_gpus
+        return first.foreign_gpus(self.hardware.nvidia.devices) if first else {}
+
+    @property
+    def _first_on_gpus(self) -> Harness | None:
+        return next((each for each in self.harnesses.values() if each.processor_reason() is None), None)
 
     async def _measure(
         self, engine: EngineProcess, promise: Promise, before_mb: int | None
@@ -230,12 +240,14 @@ class Loader:
             raise errors.invalid_request(f"{reason}; {_ON_PROCESSOR}", code="cuda_unsupported", status=422)
         return None
 
-    def _choose_devices(self, request: LoadRequest, processor_only: str | None, job: JobRecord) -> tuple[int, ...]:
+    def _choose_devices(
+        self, request: LoadRequest, harness: Harness, processor_only: str | None, job: JobRecord
+    ) -> tuple[int, ...]:
         chosen: DeviceChoice = choose_devices(
             request.devices,
             required=request.devices_required,
             tensor_parallel=request.tensor_parallel,
-            gpus=self.ledger.gpus(),
+            gpus=self.ledger.gpus(harness.foreign_gpus(self.hardware.nvidia.devices)),
             gpu_layers=request.gpu_layers,
             processor_only=processor_only,
         )

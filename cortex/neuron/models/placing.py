@@ -15,6 +15,7 @@ class Room:
 
     free_mb     MiB, after what is promised to loads in progress; None: the driver does not tell
     problem     why it cannot be used now
+    foreign     why the engine has no code for it, as a sentence; None: it has
     is_part     an instance of a partitioned card (MIG): CUDA lets a process use only one of them
     """
 
@@ -22,6 +23,7 @@ class Room:
     free_mb: int | None = None
     uuid: str | None = None
     problem: str | None = None
+    foreign: str | None = None
     is_part: bool = False
 
 
@@ -48,7 +50,8 @@ def choose_devices(
                     GPU it is a note, and an error only when it is `required`: the operator's own profile asks for GPUs
     processor_only  why its engine uses no GPU, as a sentence; None: it does
 
-    An index that is not there is an error that lists those that are (400); one that does not answer is 503.
+    An index that is not there is an error that lists those that are (400), one that the engine has no code for one that says
+    why (422); one that does not answer is 503.
     """
     if gpu_layers == 0:
         return DeviceChoice((), ("gpu_layers = 0: the model runs on the processor",) if gpus else ())
@@ -86,6 +89,8 @@ def _asked(wanted: tuple[int, ...], tensor_parallel: int | None, gpus: Sequence[
     if wrong := [index for index in wanted if index not in known]:
         raise _wrong(f"device {wrong[0]} does not exist on this host; it has {list(known)}", gpus)
     chosen = [known[index] for index in dict.fromkeys(wanted)]
+    if foreign := [gpu for gpu in chosen if gpu.foreign]:
+        raise _foreign(foreign, gpus)
     if tensor_parallel and tensor_parallel > len(chosen):
         raise _wrong(
             f"tensor_parallel {tensor_parallel} wants {tensor_parallel} devices, and devices {list(wanted)} were asked for",
@@ -99,28 +104,43 @@ def _asked(wanted: tuple[int, ...], tensor_parallel: int | None, gpus: Sequence[
 
 def _freest(count: int, gpus: Sequence[Room]) -> list[Room]:
     """Those with the most free memory, in the order of their indices. A card is taken in parts only when it is one alone."""
-    there = [gpu for gpu in gpus if not gpu.problem and not (count > 1 and gpu.is_part)]
-    if len(there) < count <= len(gpus) and any(gpu.problem for gpu in gpus):
-        raise _lost([gpu for gpu in gpus if gpu.problem])
+    covered = [gpu for gpu in gpus if not gpu.foreign]
+    there = [gpu for gpu in covered if not gpu.problem and not (count > 1 and gpu.is_part)]
+    if len(there) < count <= len(covered) and any(gpu.problem for gpu in covered):
+        raise _lost([gpu for gpu in covered if gpu.problem])
     if len(there) < count:
-        raise _wrong(
-            f"tensor_parallel {count} wants {count} devices, and this host has {[gpu.index for gpu in there]}",
-            gpus,
-            param="tensor_parallel",
-        )
+        told = f"tensor_parallel {count} wants {count} devices, and this host has {[gpu.index for gpu in there]}"
+        foreign = [gpu for gpu in gpus if gpu.foreign]
+        raise _wrong(f"{told} ({_told(foreign)})" if foreign else told, gpus, param="tensor_parallel")
     freest = sorted(there, key=lambda gpu: (-(gpu.free_mb or 0), gpu.index))[:count]
     return sorted(freest, key=lambda gpu: gpu.index)
 
 
 def _wrong(text: str, gpus: Sequence[Room], param: str = "devices") -> CortexError:
+    return errors.invalid_request(text, code="no_such_device", param=param, devices=_usable(gpus))
+
+
+def _foreign(named: Sequence[Room], gpus: Sequence[Room]) -> CortexError:
+    usable = _usable(gpus)
     return errors.invalid_request(
-        text, code="no_such_device", param=param, devices=[gpu.index for gpu in gpus if not gpu.problem]
+        f"{_told(named)}; {f'devices {usable} can be used' if usable else 'no other can be used now'}",
+        code="cuda_unsupported",
+        param="devices",
+        status=422,
+        devices=usable,
     )
 
 
+def _usable(gpus: Sequence[Room]) -> list[int]:
+    return [gpu.index for gpu in gpus if not gpu.problem and not gpu.foreign]
+
+
+def _told(gpus: Sequence[Room]) -> str:
+    return "; ".join(f"device {gpu.index}: {gpu.foreign or gpu.problem}" for gpu in gpus)
+
+
 def _lost(gpus: Sequence[Room]) -> CortexError:
-    told = "; ".join(f"device {gpu.index}: {gpu.problem}" for gpu in gpus)
-    return errors.unavailable(f"a GPU of this host does not answer ({told})", code="device_lost", retry_after=30)
+    return errors.unavailable(f"a GPU of this host does not answer ({_told(gpus)})", code="device_lost", retry_after=30)
 
 
 def shares(

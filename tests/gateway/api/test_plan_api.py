@@ -101,3 +101,46 @@ def test_the_command_line_shows_the_plan():
             assert (code, out.partition(":")[0]) == (1, "org/none")
 
     asyncio.run(scenario())
+
+
+def mixed_host(*foreign):
+    """A host with a card of 1,000 and one of 9,000 MiB; its build has no code for the foreign ones."""
+    beast = FakeNeuron("beast")
+    beast.models[A] = {"id": A, "status": "unloaded", "vram_estimate_mb": 5000}
+    sizes = ((0, 1000), (1, 9000))
+    reasons = [{"cuda_unavailable_reason": "not compiled for it"} if index in foreign else {} for index, _ in sizes]
+    beast.discovery["devices"] = [
+        {"index": index, "name": f"card {index}", "vram_total_mb": mb} | reasons[index] for index, mb in sizes
+    ]
+    beast.health["devices"] = [{"index": index, "vram_free_mb": mb} for index, mb in sizes]
+    return beast
+
+
+def test_a_gpu_that_a_neurons_build_has_no_code_for_is_no_capacity():
+    """Nothing is planned for it, however much it has free; for people it is there, and not used."""
+
+    async def scenario():
+        beast = mixed_host(1)
+        async with beast, gateway([beast]) as client:
+            endpoint = str(client.base_url).rstrip("/")
+            plan = (await client.get(f"/plan?model={A}")).json()
+            assert (plan["verdict"], plan["code"]) == ("reject", "insufficient_vram")
+            assert plan["nodes"][0]["free_mb"] == 1000
+            code, out, _ = await cortex("status", "-e", endpoint)
+            assert code == 0
+            assert "card 0 1000 MiB + (card 1 9000 MiB, not used)  1000 MiB  http" in out
+            told = (await client.node("beast"))["devices"]
+            assert [device.get("cuda_unavailable_reason") for device in told] == [None, "not compiled for it"]
+
+    asyncio.run(scenario())
+
+
+def test_where_no_gpu_can_be_used_the_neuron_is_asked_and_says_why():
+    """Its refusal has the reason; that of a plan would be about memory."""
+
+    async def scenario():
+        beast = mixed_host(0, 1)
+        async with beast, gateway([beast]) as client:
+            assert (await client.get(f"/plan?model={A}")).json()["verdict"] == "load"
+
+    asyncio.run(scenario())

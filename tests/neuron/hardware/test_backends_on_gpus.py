@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from helpers.backends import CUDA, compile_backend, write_manifest
-from helpers.fake_nvml import H100, RTX_4090, driver, uuid
+from helpers.fake_nvml import H100, RTX_3060, RTX_4090, driver, uuid
 from helpers.live import SCRIPTED, SCRIPTED_MODEL, running_neuron
 
 pytestmark = pytest.mark.model
@@ -86,6 +86,66 @@ def test_gpus_that_its_cuda_is_not_compiled_for_are_refused_beforehand(gpu, mode
             refused = await neuron.load(SCRIPTED_MODEL)
             assert (refused.status_code, refused.json()["error"]["code"]) == (422, "cuda_unsupported")
             assert reason in refused.json()["error"]["message"]
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture
+def mixed(gpu):
+    """A 3060, on which more is free than on the 4090 beside it, and another 4090."""
+    gpu.set(count=3)
+    gpu.card(0, **RTX_3060 | {"memory": "99999 0"}, uuid=uuid(1))
+    for index in (1, 2):
+        gpu.card(index, **RTX_4090, uuid=uuid(index + 1))
+    return gpu
+
+
+NOT_FOR_THE_3060 = "this build's CUDA backend is compiled for 89-real, not for NVIDIA GeForce RTX 3060 (8.6)"
+
+
+@pytest.mark.usefixtures("mixed")
+def test_models_go_to_the_gpus_that_its_cuda_is_compiled_for(models_dir, tmp_path, caplog):
+    """One card that it is not for keeps no other from being used; engines are not even shown it."""
+    compile_backend(tmp_path / "libggml-cuda.so", VARIABLE="CUDA_VISIBLE_DEVICES")
+    write_manifest(tmp_path, cuda=CUDA)
+
+    async def scenario():
+        async with neuron_with(tmp_path, models_dir) as neuron:
+            for settings, visible in (
+                ({}, uuid(2)),
+                ({"tensor_parallel": 2}, f"{uuid(2)},{uuid(3)}"),
+                ({"devices": [2]}, uuid(3)),
+            ):
+                ended = (await neuron.load(SCRIPTED_MODEL | settings)).json()["error"]["message"]
+                assert f"CUDA_VISIBLE_DEVICES={visible};" in ended
+
+    asyncio.run(scenario())
+    assert f"models are not put on GPU 0: {NOT_FOR_THE_3060}" in caplog.messages
+
+
+@pytest.mark.usefixtures("mixed")
+def test_a_gpu_that_its_cuda_is_not_compiled_for_is_told_and_refused_by_name(models_dir, tmp_path):
+    """On `/discovery` and `/health`, for the card and for the harness, and to whoever names it; for the host nothing is wrong."""
+    compile_backend(tmp_path / "libggml-cuda.so")
+    write_manifest(tmp_path, cuda=CUDA)
+
+    async def scenario():
+        async with neuron_with(tmp_path, models_dir) as neuron:
+            discovery, health = await neuron.get("/discovery"), await neuron.get("/health")
+            assert "cuda_unavailable_reason" not in discovery
+            for told in (discovery, health):
+                reasons = [device["cuda_unavailable_reason"] for device in told["devices"]]
+                assert reasons == [NOT_FOR_THE_3060, None, None]
+            llama, legacy = discovery["harness_details"]
+            assert llama["foreign_devices"] == [{"index": 0, "cuda_unavailable_reason": NOT_FOR_THE_3060}]
+            assert (llama["cuda_unavailable_reason"], legacy["foreign_devices"]) == (None, [])
+            for devices in ([0], [1, 0]):
+                refused = await neuron.load(SCRIPTED_MODEL | {"devices": devices})
+                error = refused.json()["error"]
+                assert (refused.status_code, error["code"], error["devices"]) == (422, "cuda_unsupported", [1, 2])
+                assert f"device 0: {NOT_FOR_THE_3060}" in error["message"]
+            too_many = await neuron.load(SCRIPTED_MODEL | {"tensor_parallel": 3})
+            assert (too_many.status_code, too_many.json()["error"]["devices"]) == (400, [1, 2])
 
     asyncio.run(scenario())
 

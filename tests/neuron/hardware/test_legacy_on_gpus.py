@@ -193,6 +193,31 @@ def test_a_legacy_model_is_promised_memory_of_one_card(machine, legacy_dir, name
     asyncio.run(scenario())
 
 
+def test_a_card_that_is_too_old_for_legacy_models_keeps_no_other_from_serving_them(
+    machine, legacy_dir, named_libraries, tmp_path
+):
+    """Room is sought on the one that is new enough; the other is told, and refused by name."""
+    machine.set(**driver(2))
+    machine.card(0, **RTX_3060 | {"name": "GTX 750", "capability": "5 0", "memory": "99999 0"}, uuid=uuid(1))
+    machine.card(1, **RTX_3060 | {"memory": "12288 12200"}, uuid=uuid(2))
+    why = "ctransformers is for GPUs of compute capability 5.2 or newer, not for GTX 750 (5.0)"
+
+    async def scenario():
+        async with legacy_neuron(legacy_dir, named_libraries, tmp_path) as neuron:
+            told = await detail(neuron)
+            assert told["foreign_devices"] == [{"index": 0, "cuda_unavailable_reason": why}]
+            assert told["cuda_unavailable_reason"] is None
+            full = await neuron.load({"model_id": "starcoder", "threads": 1})
+            assert refusal(full) == (503, "insufficient_vram")
+            assert full.json()["error"]["free_mb"] == 88
+            named = await neuron.load({"model_id": "starcoder", "threads": 1, "devices": [0]})
+            assert refusal(named) == (422, "cuda_unsupported")
+            assert f"device 0: {why}; devices [1] can be used" in named.json()["error"]["message"]
+            assert not children()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.usefixtures("one_card")
 def test_the_driver_is_asked_before_the_library_that_would_end_the_process(
     legacy_dir, named_libraries, libcuda, tmp_path, monkeypatch

@@ -7,15 +7,27 @@ from helpers.fake_nvml import RTX_4090, driver, uuid
 from helpers.live import SCRIPTED_MODEL, running_neuron
 
 from cortex.neuron.hardware import host
-from cortex.neuron.hardware.support import backend_reason, covers, cpu_reason, cuda_reason, engine_flavour
+from cortex.neuron.hardware.support import (
+    backend_reason,
+    covers,
+    cpu_reason,
+    cuda_reason,
+    engine_flavour,
+    of_backend,
+    of_flavour,
+)
+from cortex.neuron.harness import ctransformers_cuda
 from cortex.wire.fleet import Device
 
 CPUINFO = "processor\t: 0\nmodel name\t: Old\nflags\t\t: fpu sse4_2 {}\n\nprocessor\t: 1\nflags\t\t: fpu\n"
 NEEDED = "fma f16c bmi2 avx2"
 
 
-def device(name, capability):
-    return Device(index=0, name=name, compute_capability=capability)
+def device(name, capability, index=0):
+    return Device(index=index, name=name, compute_capability=capability)
+
+
+MIXED = [device("GTX 750", "5.0", 0), device("RTX 3060", "8.6", 1), device("RTX 4090", "8.9", 2), device("?", None, 3)]
 
 
 @pytest.mark.parametrize(
@@ -41,6 +53,8 @@ def test_a_processor_without_what_engines_need_is_named(cpuinfo, missing):
         ("cuda", [device("H100", "9.0")], None),
         ("ampere", [device("RTX 3060", "8.6"), device("RTX 4090", "8.9")], None),  # runs on later minor versions
         ("ada", [device("RTX 3060", "8.6")], "flavour ada), not for RTX 3060 (8.6)"),
+        ("ada", [device("RTX 3060", "8.6"), device("RTX 4090", "8.9")], None),  # one of them will do
+        ("ada", MIXED[:2], "not for GTX 750 (5.0), RTX 3060 (8.6)"),
         ("hopper", [device("RTX 5090", "12.0")], "not for RTX 5090 (12.0)"),
         ("blackwell", [device("GB10", "12.1")], "not for GB10 (12.1)"),
         ("blackwell", [device("RTX 5090", "12.0")], None),
@@ -80,11 +94,8 @@ def test_code_for_an_architecture_runs_where_cuda_says(architecture, runs_on, no
         ([device("H100", "9.0")], "14.1", None),
         ([device("H100", "9.0")], None, None),  # the driver does not tell
         ([device("?", None)], "13.0", None),
-        (
-            [device("RTX 3060", "8.6"), device("H100", "9.0")],
-            "13.0",
-            "compiled for 89-real, 90-real, not for RTX 3060 (8.6)",
-        ),
+        ([device("RTX 3060", "8.6"), device("H100", "9.0")], "13.0", None),  # one of them will do
+        ([device("RTX 3060", "8.6")], "13.0", "compiled for 89-real, 90-real, not for RTX 3060 (8.6)"),
         ([device("H100", "9.0")], "12.8", "of CUDA 13.0, and the driver knows up to 12.8: a newer driver is needed"),
     ],
 )
@@ -92,6 +103,32 @@ def test_gpus_that_a_backend_was_not_compiled_for_are_named(devices, driver, tol
     """What it is compiled for is told with them; a driver that is too old for its CUDA comes first."""
     reason = backend_reason(devices, ("89-real", "90-real"), "13.0", driver)
     assert reason is None if told is None else told in (reason or "")
+
+
+@pytest.mark.parametrize(
+    ("build", "foreign"),
+    [
+        (of_backend(["86-real"]), {0: "compiled for 86-real, not for GTX 750 (5.0)"}),
+        (
+            of_backend(["89-real"]),
+            {
+                0: "this build's CUDA backend is compiled for 89-real, not for GTX 750 (5.0)",
+                1: "this build's CUDA backend is compiled for 89-real, not for RTX 3060 (8.6)",
+            },
+        ),
+        (of_flavour("ada"), {0: "flavour ada), not for GTX 750 (5.0)", 1: "flavour ada), not for RTX 3060 (8.6)"}),
+        (of_flavour("cuda"), {}),  # nobody noted what it was compiled for
+        (
+            ctransformers_cuda.BUILD,
+            {0: "5.2 or newer, not for GTX 750 (5.0)", 3: "5.2 or newer, not for ? (unknown)"},
+        ),
+    ],
+)
+def test_each_gpu_that_a_build_has_no_code_for_has_a_reason_of_its_own(build, foreign):
+    """The card, its compute capability, and what the build has. The others are used."""
+    told = build.foreign(MIXED)
+    assert told.keys() == foreign.keys()
+    assert all(words in told[index] for index, words in foreign.items())
 
 
 def test_from_source_the_library_tells_its_flavour():

@@ -4,6 +4,7 @@
    SCORE        its rating of this processor; without it there is none, as in a backend for GPUs
    API_VERSION  of ggml's structures
    COMPLAINT    what it says when it begins
+   VARIABLE     of its environment, whose value it complains of
    MISSING      it wants a function that nobody has
    NEEDED       it wants the function of a library that somebody else has to load
    ABORT        it ends the process that loads it
@@ -47,6 +48,9 @@ struct reg *ggml_backend_init(void) {
     static struct reg reg = {API_VERSION, get_name, get_device_count, get_device, get_proc_address, NULL};
 #ifdef COMPLAINT
     ggml_log_internal(4, "%s\n", COMPLAINT);
+#endif
+#ifdef VARIABLE
+    ggml_log_internal(4, "failed with %s=%s\n", VARIABLE, getenv(VARIABLE));
 #endif
 #ifdef MISSING
     nobody_has_this();

@@ -119,7 +119,7 @@ def test_several_cards_for_one_model_are_refused(llama_7b: Header) -> None:
     [
         ("5.2", "12.1", None),
         ("12.0", "13.0", None),
-        ("5.0", "13.0", "5.2 or newer, and not X (5.0)"),
+        ("5.0", "13.0", "5.2 or newer, not for X (5.0)"),
         (None, "13.0", "X (unknown)"),
         ("9.0", "12.0", "is for CUDA 12.0"),
         ("9.0", None, "does not say"),

@@ -8,9 +8,15 @@ from cortex.errors import CortexError
 from cortex.neuron.models.placing import Room, choose_devices, shares
 
 
-def rooms(*free_mb, lost=(), parts=()):
+def rooms(*free_mb, lost=(), parts=(), foreign=()):
     return [
-        Room(index, mb, problem="GPU is lost" if index in lost else None, is_part=index in parts)
+        Room(
+            index,
+            mb,
+            problem="GPU is lost" if index in lost else None,
+            foreign="its CUDA is for 89-real, not for RTX 3060 (8.6)" if index in foreign else None,
+            is_part=index in parts,
+        )
         for index, mb in enumerate(free_mb)
     ]
 
@@ -37,6 +43,9 @@ def chosen(wanted, gpus, **more):
         (None, rooms(4000, 8000, lost=(1,)), {}, (0,)),  # a card that does not answer is nobody's choice
         (None, rooms(100, 90, parts=(0, 1)), {}, (0,)),
         (None, rooms(100, 90, 80, 70, parts=(0, 1)), {"tensor_parallel": 2}, (2, 3)),  # instances cannot be joined
+        (None, rooms(4000, 8000, foreign=(1,)), {}, (0,)),  # a card that the build does not know has no room
+        (None, rooms(4000, 8000, 6000, 9000, foreign=(1,)), {"tensor_parallel": 3}, (0, 2, 3)),
+        ((2, 0), rooms(4000, 8000, 6000, foreign=(1,)), {}, (2, 0)),
         (None, [Room(1, 500), Room(3, 900)], {}, (3,)),  # indices need not begin at 0
         ((3,), [Room(1, 500), Room(3, 900)], {}, (3,)),
     ],
@@ -82,8 +91,34 @@ def test_a_wish_that_cannot_be_is_an_error_that_lists_what_is_there(wanted, gpus
 
 
 @pytest.mark.parametrize(
+    ("gpus", "usable", "told"),
+    [
+        (rooms(1, 1, 1, foreign=(1,)), [0, 2], "devices [0, 2] can be used"),
+        (rooms(1, 1, 1, foreign=(1,), lost=(0,)), [2], "devices [2] can be used"),
+        (rooms(1, 1, foreign=(0, 1)), [], "no other can be used now"),
+    ],
+)
+def test_a_card_that_the_build_does_not_know_is_refused_by_name(gpus, usable, told):
+    """422 with what the build has, and the devices that can be used."""
+    with pytest.raises(CortexError) as wrong:
+        chosen((1,), gpus)
+    assert (wrong.value.status, wrong.value.code, wrong.value.param) == (422, "cuda_unsupported", "devices")
+    assert wrong.value.message == f"device 1: its CUDA is for 89-real, not for RTX 3060 (8.6); {told}"
+    assert wrong.value.extras["devices"] == usable
+
+
+def test_too_few_cards_that_the_build_knows_are_told_with_the_others():
+    """Whoever counts the cards of the host hears why one of them does not count."""
+    with pytest.raises(CortexError) as wrong:
+        chosen(None, rooms(1, 1, foreign=(1,)), tensor_parallel=2)
+    assert (wrong.value.status, wrong.value.param, wrong.value.extras["devices"]) == (400, "tensor_parallel", [0])
+    assert "this host has [0] (device 1: its CUDA is for 89-real" in wrong.value.message
+
+
+@pytest.mark.parametrize(
     ("wanted", "gpus", "more"),
     [
+        (None, rooms(1, 9, lost=(0,), foreign=(1,)), {}),  # the one that is left cannot stand in
         ((1,), rooms(1, 1, lost=(1,)), {}),
         (None, rooms(1, lost=(0,)), {}),
         (None, rooms(1, 1, lost=(1,)), {"tensor_parallel": 2}),
