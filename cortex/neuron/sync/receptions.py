@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from cortex.wire.sync import Arrived, ModelFile, Receive, Receiving, content_dig
 SILENCE_S = 60.0  # a sender that is silent for so long has gone
 FRESH_S = 10.0  # so long after a sender's last word another one only watches
 MIB = 1 << 20
+log = logging.getLogger(__name__)
 
 
 class _Reception:
@@ -125,13 +127,15 @@ class Receptions:
         reception = self._open.get(model_id)
         file = reception.files.get(sha256) if reception else None
         if reception is None or file is None:
-            raise errors.invalid_request(f"no such file of '{model_id}' was announced", code="not_begun", status=404)
+            raise _not_begun(model_id)
         first, last, size = span
         if size != file.size or last - first + 1 != len(data):
             raise errors.invalid_request(
                 f"'{file.name}' has {file.size} bytes, and the piece {len(data)}", code="bad_piece"
             )
         async with reception.writing:
+            if self._open.get(model_id) is not reception:  # it ended before this piece's turn came
+                raise _not_begun(model_id)
             if first != reception.have[sha256]:
                 have = reception.have[sha256]
                 raise errors.invalid_request(
@@ -148,28 +152,41 @@ class Receptions:
     async def _new(self, model_id: str, asked: Receive) -> _Reception:
         if self._models_dir is None:
             raise errors.forbidden("this neuron has no models_dir where files could go")
-        arrival, held = Arrival(self._models_dir, asked.files), contextlib.ExitStack()
-        await in_thread(held.enter_context, arrival.held())
-        have = {file.sha256: arrival.have(file) for file in arrival.files}
-        job = self._jobs.start(model_id)
-        job.update(stage=JobStage.fetching)
-        reception = self._open[model_id] = _Reception(arrival, job, asked.sender, have)
-        self._tasks.start(f"receive {model_id}", self._receive(model_id, reception, held))
+        arrival = Arrival(self._models_dir, asked.files)
+        async with contextlib.AsyncExitStack() as opening:
+            await opening.enter_async_context(_held(arrival))
+            have = await in_thread(lambda: {file.sha256: arrival.have(file) for file in arrival.files})
+            job = self._jobs.start(model_id)
+            job.update(stage=JobStage.fetching)
+            reception = self._open[model_id] = _Reception(arrival, job, asked.sender, have)
+            self._tasks.start(f"receive {model_id}", self._receive(model_id, reception, opening.pop_all()))
         return reception
 
-    async def _receive(self, model_id: str, reception: _Reception, held: contextlib.ExitStack) -> None:
-        """To the end, in whatever way."""
+    async def _receive(self, model_id: str, reception: _Reception, held: contextlib.AsyncExitStack) -> None:
+        """To the end, in whatever way. Whoever hears of it may begin anew: by then the files are free."""
+        failure: CortexError | None = errors.shutting_down()
+        try:
+            failure = await self._outcome(model_id, reception)
+        finally:
+            try:
+                async with self._opening, reception.writing:
+                    del self._open[model_id]
+                    await held.aclose()
+            finally:
+                reception.job.finish(failure)
+
+    async def _outcome(self, model_id: str, reception: _Reception) -> CortexError | None:
         try:
             await reception.whole()
             await self._settle(reception)
-            reception.job.finish()
         except CortexError as error:
-            reception.job.finish(error)
+            return error
         except OSError as error:
-            reception.job.finish(unusable(reception.arrival.place(reception.arrival.files[0]), error))
-        finally:
-            del self._open[model_id]
-            held.close()
+            return unusable(reception.arrival.place(reception.arrival.files[0]), error)
+        except Exception:
+            log.exception("receiving %s failed", model_id)
+            return errors.internal()
+        return None
 
     async def _settle(self, reception: _Reception) -> None:
         total = sum(file.size for file in reception.arrival.files)
@@ -195,3 +212,18 @@ class Receptions:
                 out.write(data)
         except OSError as error:
             raise unusable(partial.parent, error) from error
+
+
+@contextlib.asynccontextmanager
+async def _held(arrival: Arrival) -> AsyncIterator[None]:
+    """The files for the time of a block: got and given back in a thread, also when whoever asked has left."""
+    held = contextlib.ExitStack()
+    try:
+        await in_thread(held.enter_context, arrival.held())
+        yield
+    finally:
+        await in_thread(held.close)
+
+
+def _not_begun(model_id: str) -> CortexError:
+    return errors.invalid_request(f"no such file of '{model_id}' was announced", code="not_begun", status=404)

@@ -100,11 +100,14 @@ class Arrival:
             before += file.size
         on_bytes(before)
         for file in reversed(self.files):
-            if not self.place(file).exists():
-                await in_thread(put, self.wanted(file).partial, self.place(file))
+            await in_thread(self._put, file)
+
+    def _put(self, file: ModelFile) -> None:
+        if not self.place(file).exists():
+            put(self.wanted(file).partial, self.place(file))
 
     async def _verify(self, file: ModelFile, on_bytes: Progress) -> None:
-        if self.place(file).exists():
+        if await in_thread(self.place(file).exists):
             if await sha256_of(self.place(file), on_bytes) != file.sha256:
                 raise _conflict(f"there is another '{file.name}' in models_dir already: move it away first")
             return
