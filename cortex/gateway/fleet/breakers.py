@@ -109,10 +109,17 @@ class Breakers:
                 return
             if self._clock() < breaker.retry_at:
                 continue
+            address = self._now_at(node, address)
             answered = await self._answers(node, address)
             if not answered:
                 self._pool.abandon((address,), unreceived=True)
             self._settle(node, self._breakers.get(node, CLOSED).probed(self._clock(), answered=answered))
+
+    def _now_at(self, node: str, address: Address) -> Address:
+        """An address that serves none of its models any more is asked in vain: the neuron may be elsewhere by now."""
+        view, client = self._fleet.view(node), self._clients.get(node)
+        known = view.addresses.values() if view else ()
+        return address if client is None or address in known else client.address
 
     async def _answers(self, node: str, address: Address) -> bool:
         """Any HTTP answer will do: it is the way there that is in question."""
