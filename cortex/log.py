@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import random
-import re
 import sys
 import threading
 import time
@@ -23,10 +22,11 @@ from typing import Any, TextIO
 
 import orjson
 
+from cortex.foreign import escaped, traceback_of
+
 access = logging.getLogger("cortex.access")
 _root = logging.getLogger()
 _field = "%s=%s".__mod__  # of a pair; every line has some
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 METHOD_SHOWN, PATH_SHOWN = 32, 256  # letters, in the line of a request
 _QUIET = (
     "httpx",
@@ -84,6 +84,9 @@ class JsonFormatter(LineFormatter):
 class TextFormatter(LineFormatter):
     """`14:03:11 INFO  cortex.neuron: model loaded id=org/x ms=812`"""
 
+    def formatException(self, ei: Any) -> str:  # noqa: N802  logging's own
+        return traceback_of(ei[1]) if ei[1] else ""
+
     def line(
         self,
         created: float,
@@ -96,13 +99,7 @@ class TextFormatter(LineFormatter):
         if None in fields.values():
             fields = {key: value for key, value in fields.items() if value is not None}
         told = " ".join([f"{_clock(int(created))} {level:<7} {logger}: {message}", *map(_field, fields.items())])
-        told = told if told.isprintable() else _CONTROL.sub(_spelled, told)
-        return f"{told}\n{exception}" if exception else told
-
-
-def _spelled(found: re.Match[str]) -> str:
-    """Clients choose names: none of them ends a line, begins one of its own, or speaks to a terminal."""
-    return repr(found[0])[1:-1]
+        return f"{escaped(told)}\n{exception}" if exception else escaped(told)
 
 
 @functools.lru_cache(maxsize=4)  # the lines of a busy second have one time

@@ -1,8 +1,10 @@
 """log: one line per request, as text or JSON, written without ever holding the event loop."""
 
+import copy
 import json
 import logging
 import os
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -67,6 +69,75 @@ def test_an_exception_is_told_whole():
     record = logging.LogRecord("cortex.x", logging.ERROR, __file__, 1, "failed", (), (type(error), error, None))
     assert "ZeroDivisionError: why" in log.TextFormatter().format(record)
     assert "ZeroDivisionError: why" in json.loads(log.JsonFormatter().format(record))["exception"]
+
+
+FORGED = "no\n12:00:00 ERROR   cortex: forged\x1b[31m\u2028"
+ESCAPED = r"no\n12:00:00 ERROR   cortex: forged\x1b[31m\u2028"
+
+
+class MuteError(Exception):
+    def __str__(self):
+        raise ZeroDivisionError
+
+
+def _raised(error, cause=None, context=None):
+    """What stands below the line of an error that was raised here."""
+    try:
+        try:
+            if context:
+                raise context
+        finally:
+            if cause:
+                error.__cause__ = cause
+            raise error
+    except BaseException as raised:
+        info = type(raised), raised, raised.__traceback__
+    record = logging.LogRecord("cortex.x", logging.ERROR, __file__, 1, "failed", (), info)
+    return log.TextFormatter().format(record).split("\n", 1)[1]
+
+
+def _noted(error):
+    error.add_note(FORGED)
+    return error
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        lambda: _raised(ValueError(FORGED)),
+        lambda: _raised(OSError(2, FORGED, FORGED)),
+        lambda: _raised(KeyError("x"), cause=ValueError(FORGED)),
+        lambda: _raised(KeyError("x"), context=ValueError(FORGED)),
+        lambda: _raised(_noted(ValueError("x"))),
+        lambda: _raised(ExceptionGroup(FORGED, [ValueError("x")])),
+        lambda: _raised(ExceptionGroup("x", [KeyError("y"), ValueError(FORGED)])),
+        lambda: _raised(SyntaxError(FORGED, (FORGED, 1, 1, FORGED))),
+    ],
+)
+def test_a_message_below_its_traceback_forges_no_line(told):
+    """Its newlines and escape codes are spelled, wherever in the chain it stands."""
+    text = told()
+    assert "forged" in text
+    assert [line for line in text.split("\n") if line.lstrip(" |").startswith("12:00")] == []
+    assert all(letter == "\n" or letter not in FORGED or letter.isprintable() for letter in text)
+
+
+@pytest.mark.parametrize("cause", [None, OSError("first")])
+@pytest.mark.parametrize("context", [None, KeyError("first")])
+@pytest.mark.parametrize("error", [ValueError("why"), TimeoutError(), json.JSONDecodeError("why", "", 0)])
+def test_a_traceback_stays_as_python_writes_it(error, cause, context):
+    """With its own lines, causes and contexts, and where they were raised."""
+    error, cause, context = copy.copy(error), copy.copy(cause), copy.copy(context)
+    text = _raised(error, cause=cause, context=context)
+    assert text + "\n" == "".join(traceback.format_exception(error))
+    assert f'  File "{__file__}", line ' in text
+
+
+def test_errors_in_a_circle_and_without_a_text_are_told():
+    """A line is written whatever an error is made of."""
+    one, other = ValueError("one"), MuteError()
+    one.__cause__, other.__cause__ = other, one
+    assert "MuteError: " in _raised(one, cause=other)
 
 
 def test_an_unknown_level_is_an_error_that_lists_the_known_ones():
