@@ -164,6 +164,38 @@ def test_a_start_waits_for_another_one_that_unpacks(small, base):
     assert len(versions(base)) == 1
 
 
+def test_a_directory_may_be_named_by_a_link(small, base):
+    """It is followed once: what lies behind it is looked at, and used."""
+    link = base.parent / "link"
+    link.symlink_to(base)
+    for _ in range(2):
+        assert start(small, link) == (0, "hello\n")
+    assert len(versions(base)) == 1
+    link.unlink()
+    link.symlink_to(base.parent / "nowhere")
+    code, said = start(small, link)
+    assert code == Exit.usage
+    assert f"{link}: it is no directory" in said
+
+
+def test_a_directory_that_is_no_absolute_path_is_a_mistake(small, base):
+    """Nothing is unpacked somewhere else in its place."""
+    code, said = start(small, "cache", HOME=str(base))
+    assert code == Exit.usage
+    assert said == "cortex: CORTEX_UNPACK_DIR is 'cache', and an absolute path is wanted\n"
+    assert list(base.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder to another user")
+def test_nothing_is_made_in_the_folder_of_another_user(small, base):
+    """As root may find it named by HOME: a folder of root's would keep its owner from unpacking there."""
+    os.chown(base, 65534, 65534)
+    code, said = start(small, base / ".cache" / "cortex")
+    assert code == Exit.usage
+    assert f"{base} belongs to another user" in said
+    assert list(base.iterdir()) == []
+
+
 # ---- disks that will not do
 
 

@@ -31,33 +31,65 @@
 
 /* ---- the directory */
 
-/* Whether nobody but us and root can put something at `path`, or take it away. */
-static int is_ours(const char *path) {
-    char real[PATH_MAX];
+/* Whether nobody but us and root can put something at `path`, or take it away: what the folders above it say. No link is in it. */
+static int is_kept(const char *path) {
+    char above[PATH_MAX];
     struct stat status;
-    if (!realpath(path, real) || lstat(real, &status) < 0) return failed("");
-    if (status.st_uid != geteuid()) return fail("it belongs to another user");
-    if (status.st_mode & 022) return fail("others may write to it");
-    for (char *slash = strrchr(real, '/'); slash; slash = strrchr(real, '/')) {
-        slash[slash == real] = 0;
-        if (lstat(real, &status) < 0) return failed("");
-        if (status.st_uid != 0 && status.st_uid != geteuid()) return fail("%s belongs to another user", real);
-        if ((status.st_mode & S_IWOTH) && !(status.st_mode & S_ISVTX)) return fail("everybody may write to %s", real);
-        if (slash == real) break;
+    snprintf(above, sizeof above, "%s", path);
+    for (char *slash = strrchr(above, '/'); slash; slash = strrchr(above, '/')) {
+        slash[slash == above] = 0;
+        if (lstat(above, &status) < 0) return failed("");
+        if (status.st_uid != 0 && status.st_uid != geteuid()) return fail("%s belongs to another user", above);
+        if ((status.st_mode & S_IWOTH) && !(status.st_mode & S_ISVTX)) return fail("everybody may write to %s", above);
+        if (slash == above) break;
     }
     return 0;
 }
 
+static int is_ours(const char *path) {
+    struct stat status;
+    if (lstat(path, &status) < 0) return failed("");
+    if (!S_ISDIR(status.st_mode)) return fail("it is no directory");
+    if (status.st_uid != geteuid()) return fail("it belongs to another user");
+    if (status.st_mode & 022) return fail("others may write to it");
+    return is_kept(path);
+}
+
+/* The real path takes the place of `base`, as far as it is there: who owns a link may turn it while we are at work. */
+static int follow_links(char *base) {
+    char there[PATH_MAX], real[PATH_MAX], whole[PATH_MAX];
+    snprintf(there, sizeof there, "%s", base);
+    while (!realpath(there, real)) {
+        char *slash = strrchr(there, '/');
+        if (errno != ENOENT) return failed("");
+        slash[slash == there] = 0; /* the root is there */
+    }
+    const char *rest = strcmp(there, "/") == 0 ? base : base + strlen(there);
+    int length = snprintf(whole, sizeof whole, "%s%s", strcmp(real, "/") == 0 && *rest ? "" : real, rest);
+    if (length >= (int)sizeof whole) return fail("the path is too long");
+    memcpy(base, whole, (size_t)length + 1);
+    return 0;
+}
+
+/* Nothing is made in a folder of somebody else. */
+static int make_folder(const char *path) {
+    struct stat status;
+    if (lstat(path, &status) == 0) return 0;
+    if (errno != ENOENT) return failed("");
+    if (is_kept(path) < 0) return -1;
+    return mkdir(path, 0700) < 0 && errno != EEXIST ? failed("") : 0;
+}
+
 int make_base(char *base) {
     struct statvfs disk;
+    if (follow_links(base) < 0) return -1;
     for (char *slash = strchr(base + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = 0;
-        int made = mkdir(base, 0700);
+        int made = make_folder(base);
         *slash = '/';
-        if (made < 0 && errno != EEXIST && errno != EROFS && errno != EACCES) return failed("");
+        if (made < 0) return -1;
     }
-    if (mkdir(base, 0700) < 0 && errno != EEXIST) return failed("");
-    if (is_ours(base) < 0) return -1;
+    if (make_folder(base) < 0 || is_ours(base) < 0) return -1;
     if (statvfs(base, &disk) == 0 && (disk.f_flag & ST_NOEXEC)) return fail("it is mounted noexec");
     return 0;
 }

@@ -28,7 +28,7 @@ int is_whole(int folder);
 
 /* ---- cache.c: where it lies */
 
-/* Make `base`, or find out why it cannot hold a program. */
+/* Make `base`, or find out why it cannot hold a program. Links in it are replaced by what they lead to. */
 int make_base(char *base);
 /* An open BASE/ID with the program in it, locked for as long as it is open; unpacked unless it was there. */
 int open_program(int self, const struct trailer *trailer, const char *base);

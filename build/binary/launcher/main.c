@@ -65,6 +65,11 @@ int main(int argc, char **argv) {
     }
     char temporary[64], base[PATH_MAX];
     snprintf(temporary, sizeof temporary, PROGRAM "-%u", (unsigned)geteuid());
+    const char *named = getenv(CHOSEN);
+    if (named && *named && *named != '/') {
+        say(CHOSEN " is '%s', and an absolute path is wanted", named);
+        return MISTAKE;
+    }
     const char *chosen = variable(CHOSEN), *service = variable(SERVICE);
     const struct { const char *root, *below; } places[] = {
         {chosen, ""},
