@@ -106,10 +106,10 @@ async def running(config: NeuronConfig) -> AsyncIterator[NeuronHandle]:
         tasks.start("default models", defaults.run())
         tasks.start("idle models", idle.watch(registry))
         log.info("neuron listens on %s://%s", scheme, listening)
-        for reason in filter(None, (hardware.facts.cpu_unsupported_reason, loader.gpus_unavailable)):
+        for reason in filter(None, (hardware.facts.cpu_unsupported_reason, loader.harnesses.gpus_unavailable)):
             log.warning("models are refused here: %s", reason)
-        if not loader.gpus_unavailable:
-            for index, why in loader.foreign_gpus.items():
+        if not loader.harnesses.gpus_unavailable:
+            for index, why in loader.harnesses.foreign_gpus.items():
                 log.warning("models are not put on GPU %d: %s", index, why)
         yield NeuronHandle(listening, Reconfiguration(config, guard, registry, announcer, showing))
 

@@ -20,7 +20,6 @@ from cortex.net.errors import IdleTimeout, NetError
 from cortex.net.pool import Pool
 from cortex.neuron.engine.process import EngineProcess
 from cortex.neuron.engine.spec import EngineSpec
-from cortex.neuron.harness import choice
 from cortex.neuron.harness.base import Harness
 from cortex.neuron.models.loading import Loaded, Loader
 from cortex.neuron.models.registry import Registry
@@ -105,7 +104,7 @@ class TokensApi:
     @contextlib.asynccontextmanager
     async def _cold(self, model: LocalModel, asked: LoadRequest) -> AsyncIterator[_Reader]:
         request = self._registry.with_profile(asked)
-        harness = choice.choose(request.harness, model.header, self._loader.harnesses)
+        harness = self._loader.harnesses.chosen(request, model)
         async with self._vocabularies.use(model, harness, request.chat_template) as engine:
             spec = replace(
                 engine.spec,

@@ -33,7 +33,7 @@ T = TypeVar("T", Device, DeviceHealth)
 
 def discovery(loader: Loader, policy: Policy) -> dict[str, Any]:
     facts, nvidia = loader.hardware.facts, loader.hardware.nvidia
-    reason, age_s = loader.gpus_unavailable, loader.hardware.nvidia_age_s
+    reason, age_s = loader.harnesses.gpus_unavailable, loader.hardware.nvidia_age_s
     found = Discovery(
         hostname=facts.hostname,
         os=facts.os,
@@ -41,7 +41,7 @@ def discovery(loader: Loader, policy: Policy) -> dict[str, Any]:
         cuda_version=nvidia.cuda_version,
         driver_version=nvidia.driver_version,
         cuda_unavailable_reason=reason,
-        devices=_with_reasons(nvidia.devices, loader.foreign_gpus),
+        devices=_with_reasons(nvidia.devices, loader.harnesses.foreign_gpus),
         devices_age_secs=None if age_s is None else round(age_s, 1),
         other_gpus=loader.hardware.other_gpus,
         harnesses=tuple(sorted(loader.harnesses)),
@@ -87,7 +87,7 @@ def _harness(harness: Harness, nvidia: NvidiaReading) -> HarnessDetail:
 def health(loader: Loader, registry: Registry, activation: Activation, *, uptime_s: int) -> dict[str, Any]:
     return Health(
         uptime_secs=uptime_s,
-        devices=_with_reasons(loader.hardware.devices, loader.foreign_gpus),
+        devices=_with_reasons(loader.hardware.devices, loader.harnesses.foreign_gpus),
         activation=activation,
         models=tuple(ModelHealth(**figures) for figures in registry.health()),
         memory_free_mb=_free_mb(loader),
@@ -142,7 +142,7 @@ def _of_slot(loader: Loader, slot: Slot) -> ModelEntry:
 
 
 def _on_disk(loader: Loader, model: LocalModel) -> ModelEntry:
-    harness = loader.harness_for(model)
+    harness = loader.harnesses.first_for(model)
     entry = ModelEntry(
         id=model.id,
         harness=harness.name if harness else "unknown",
@@ -152,7 +152,7 @@ def _on_disk(loader: Loader, model: LocalModel) -> ModelEntry:
         quant=model.quant,
         size_bytes=model.size_bytes,
     )
-    forecast = loader.forecast(model)
+    forecast = loader.planner.forecast(model)
     if forecast is None:
         return entry
     return entry.model_copy(

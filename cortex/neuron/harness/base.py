@@ -16,11 +16,13 @@ from cortex.wire.fleet import Device, LoadSettings
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """Where a model's files are. `weights` is the first part of a split model."""
+    """Where a model's files are. `weights` is the first part of a split model; the bytes are those of all parts."""
 
     weights: Path
     mmproj: Path | None = None
     draft: Path | None = None
+    mmproj_bytes: int = 0
+    draft_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

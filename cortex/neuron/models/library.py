@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from cortex.config.neuron import NeuronConfig
 from cortex.neuron.models.source import LocalModel, Scanner
@@ -34,10 +33,6 @@ class Library:
             yield self
         finally:
             await tasks.aclose()
-
-    @property
-    def projectors(self) -> frozenset[Path]:
-        return frozenset(model.mmproj for model in self.models if model.mmproj)
 
     async def _rescan_for_ever(self) -> None:
         while True:

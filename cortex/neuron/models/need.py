@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from cortex.neuron.engine.spec import EngineSpec
 from cortex.neuron.harness.base import ModelFiles
 from cortex.neuron.harness.settings import DEFAULT_SLOTS, PROMPT_CACHE_MAX_MB, PROMPT_CACHE_SHARE
@@ -26,18 +24,18 @@ def fitting_context(
         kv_type=request.kv_type or "f16",
         gpu_layers=request.gpu_layers,
         on_gpu=on_gpu,
-        extra_bytes=_extra_bytes(files.mmproj, files.draft),
+        extra_bytes=files.mmproj_bytes + files.draft_bytes,
     )
 
 
-def needed_mb(model: LocalModel, spec: EngineSpec, devices: int = 0) -> int:
+def needed_mb(model: LocalModel, files: ModelFiles, spec: EngineSpec, devices: int = 0) -> int:
     """MiB that an engine will take, of all its GPUs together or of the host; `devices`: how many GPUs.
 
     A harness whose library uses GPUs in another way than llama.cpp says by itself how much (`device_mb`).
     """
     if known := spec.extras.get("device_mb"):
         return int(known)
-    extra = _extra_bytes(*(Path(name) if name else None for name in (spec.mmproj, spec.draft)))
+    extra = (files.mmproj_bytes if spec.mmproj else 0) + (files.draft_bytes if spec.draft else 0)
     cache_mb = 0 if spec.gpu_layers else spec.prompt_cache_mb  # beside a GPU it is in memory that nobody counts
     estimate = estimate_memory(
         model.header,
@@ -56,8 +54,3 @@ def needed_mb(model: LocalModel, spec: EngineSpec, devices: int = 0) -> int:
 def with_cache(need_mb: int) -> int:
     """What has to be free for a model that needs `need_mb`: the prompt cache takes its share of what is free."""
     return need_mb + min(PROMPT_CACHE_MAX_MB, need_mb // (PROMPT_CACHE_SHARE - 1) + 1)
-
-
-def _extra_bytes(*files: Path | None) -> int:
-    """What a projector and a draft model add; one stat each."""
-    return sum(file.stat().st_size for file in files if file and file.exists())

@@ -108,6 +108,7 @@ def _model(parts: Sequence[Found], projector: Found | None) -> LocalModel:
         mmproj=projector.path if projector else None,
         origin=first.origin,
         header=header,
+        mmproj_bytes=projector.header.file_bytes if projector else 0,
     )
 
 

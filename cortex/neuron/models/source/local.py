@@ -30,7 +30,7 @@ class LocalModel:
     quant       from the file's name, else from its header; None when neither says
     files       the parts in order; engines are given the first
     size_bytes  of all parts
-    mmproj      the projector that goes with it
+    mmproj      the projector that goes with it, of `mmproj_bytes`
     header      of the first part, with the tensors and bytes of all
     """
 
@@ -42,6 +42,7 @@ class LocalModel:
     mmproj: Path | None
     origin: Origin
     header: Header
+    mmproj_bytes: int = 0
 
     @property
     def path(self) -> Path:
