@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from cortex import errors
 from cortex.neuron.engine.spec import EngineSpec
 from cortex.neuron.harness.ctransformers_engine.answers import Counts, Piece, TokenLogprob
-from cortex.neuron.harness.ctransformers_engine.asked import Asked, Json, asked, budget, messages_of, prompts_of
+from cortex.neuron.harness.ctransformers_engine.asked import Asked, Json, asked, budget, prompts_of
+from cortex.neuron.harness.ctransformers_engine.chats import Chats, Rendered
 from cortex.neuron.harness.ctransformers_engine.generate import Cancelled, Generator, Prefilled
 from cortex.neuron.harness.ctransformers_engine.library import Library
 from cortex.neuron.harness.ctransformers_engine.model import Model
-from cortex.neuron.harness.ctransformers_engine.prompt import Prompter, guard_for
+from cortex.neuron.harness.ctransformers_engine.prompt import Prompter
 from cortex.neuron.harness.ctransformers_engine.sampling import Choice, Sampler
-from cortex.neuron.harness.ctransformers_engine.templates import ChatTemplate, chat_template
+from cortex.neuron.harness.ctransformers_engine.sandbox import Sandbox
+from cortex.neuron.harness.ctransformers_engine.templates import chat_template
 from cortex.neuron.harness.ctransformers_engine.text import AnswerText
 from cortex.neuron.harness.ctransformers_engine.tokenizers import LibraryTokenizer
 
@@ -24,7 +24,7 @@ from cortex.neuron.harness.ctransformers_engine.tokenizers import LibraryTokeniz
 class Engine:
     """A loaded model that answers."""
 
-    def __init__(self, spec: EngineSpec, model: Model, library: Library) -> None:
+    def __init__(self, spec: EngineSpec, model: Model, library: Library, sandbox: Sandbox) -> None:
         words = model.vocabulary
         encoder = model.encoder or LibraryTokenizer(
             library.tokenize, shielded=model.kind == "gguf", nul=_index(words.pieces, b"\0")
@@ -33,48 +33,21 @@ class Engine:
         self.vocabulary = words
         self.vocab_size = library.vocab_size
         self.prompter = Prompter(words, encoder)
-        self.template: ChatTemplate | None = chat_template(
-            spec.chat_template,
-            model.own_template,
-            words.markers,
-            bos=words.marker(words.bos),
-            eos=words.marker(words.eos),
-        )
+        template = chat_template(spec.chat_template, model.own_template, words.markers)
+        self.chats = Chats(template, sandbox, words, self.prompter)
         self._generator = Generator(library, context=spec.context, batch=spec.batch, ends=words.ends)
         self._generator.warm_up()
 
-    def chat_prompt(self, body: Json) -> list[int]:
-        """Raises CortexError when there is no template, or it does not take the messages."""
-        messages = messages_of(body)
-        guard = guard_for(text for message in messages for text in message.values() if isinstance(text, str))
-        return self.prompter.rendered(self._rendered(messages, guard), guard)
+    def answer(self, body: Json, counts: Counts, cancelled: Cancelled, chat: Rendered | None = None) -> Iterator[Piece]:
+        """Every piece of every answer, one answer after the other; `chat` is what `chats` made of a chat's body.
 
-    def rendered(self, body: Json) -> str:
-        """The prompt's text, to be looked at."""
-        messages = messages_of(body)
-        return self._rendered(messages, "")
-
-    def _rendered(self, messages: list[dict[str, Any]], guard: str) -> str:
-        if self.template is None:
-            raise errors.invalid_request(
-                "this model's file has no chat template; load it with chat_template, for example chatml, llama-2, vicuna or alpaca",
-                code="no_chat_template",
-                param="messages",
-            )
-        if guard:
-            messages = [
-                {name: self.prompter.guarded(text, guard) if name == "content" else text for name, text in each.items()}
-                for each in messages
-            ]
-        return self.template.render(messages)
-
-    def answer(self, body: Json, counts: Counts, cancelled: Cancelled, *, chat: bool) -> Iterator[Piece]:
-        """Every piece of every answer, one answer after the other. Raises CortexError before the first piece, Abandoned at any time."""
-        wanted = asked(body, vocab_size=self.vocab_size, chat=chat)
-        prompts = [self.chat_prompt(body)] if chat else self._completion_prompts(body)
+        Raises CortexError before the first piece, Abandoned at any time.
+        """
+        wanted = asked(body, vocab_size=self.vocab_size, chat=chat is not None)
+        prompts = [self.prompter.rendered(*chat)] if chat else self._completion_prompts(body)
         for prompt in prompts:
             budget(None, len(prompt), self.spec)
-        stops = wanted.stops + (self.template.stops if chat and self.template else ())
+        stops = wanted.stops + (self.chats.template.stops if chat and self.chats.template else ())
         for place, prompt in enumerate(prompts):
             for number in range(wanted.count):
                 index = place * wanted.count + number

@@ -26,6 +26,7 @@ from cortex.neuron.harness.ctransformers_engine.answers import Counts, Piece, Sh
 from cortex.neuron.harness.ctransformers_engine.engine import Engine
 from cortex.neuron.harness.ctransformers_engine.generate import Cancelled
 from cortex.neuron.harness.ctransformers_engine.model import inspect, load
+from cortex.neuron.harness.ctransformers_engine.sandbox import Sandbox
 from cortex.neuron.harness.ctransformers_engine.worker import Worker
 from cortex.wire import sse
 from cortex.wire.errors import openai_event
@@ -36,15 +37,16 @@ _STREAM_HEAD = (("content-type", "text/event-stream; charset=utf-8"), ("cache-co
 
 def serve(spec: EngineSpec) -> dict[str, Any]:
     """Load the model and listen on the specification's socket. Raises what says why the file cannot be served, or EngineFailed (start)."""
+    sandbox = Sandbox()  # it forks: now there is little to hold on to
     model = inspect(Path(spec.model_path))
-    engine = Engine(spec, model, load(spec, model))
+    engine = Engine(spec, model, load(spec, model), sandbox)
     listening: Future[None] = Future()
     threading.Thread(target=_listen, args=(engine, listening), name="server", daemon=True).start()
     listening.result()
     return {
         "engine": "ctransformers",
         "model_type": model.kind,
-        "template": engine.template is not None,
+        "template": engine.chats.template is not None,
         "system": "CUDA" if spec.gpu_layers else "CPU",
     }
 
@@ -87,13 +89,14 @@ class Api:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._worker = Worker()
+        self._worker = Worker("library")
+        self._chats = Worker("chats")  # a template that takes its time keeps no completion waiting
 
     async def health(self, _request: Request) -> HTTPResponse:
         return web.json({"status": "ok"})
 
     async def props(self, _request: Request) -> HTTPResponse:
-        spec, words, template = self._engine.spec, self._engine.vocabulary, self._engine.template
+        spec, words, template = self._engine.spec, self._engine.vocabulary, self._engine.chats.template
         return web.json(
             {
                 "default_generation_settings": {"n_ctx": spec.context},
@@ -124,11 +127,12 @@ class Api:
         return web.json({"content": text.decode(errors="replace")})
 
     async def apply_template(self, request: Request) -> HTTPResponse:
-        return web.json({"prompt": await self._worker.call(self._engine.rendered, web.json_object(request))})
+        return web.json({"prompt": await self._chats.call(self._engine.chats.shown, web.json_object(request))})
 
     async def input_tokens(self, request: Request) -> HTTPResponse:
         """What the same chat would be counted as."""
-        prompt = await self._worker.call(self._engine.chat_prompt, web.json_object(request))
+        rendered = await self._chats.call(self._engine.chats.rendered, web.json_object(request))
+        prompt = await self._worker.call(self._engine.prompter.rendered, *rendered)
         return web.json({"input_tokens": len(prompt)})
 
     async def chat(self, request: Request) -> HTTPResponse | None:
@@ -142,9 +146,10 @@ class Api:
         if body.get("messages" if chat else "prompt") is None:
             raise errors.invalid_request(f"missing '{'messages' if chat else 'prompt'}' in the request body")
         shape, counts = Shape(self._engine.spec.alias, chat=chat), Counts()
+        rendered = await self._chats.call(self._engine.chats.rendered, body) if chat else None
 
         def produce(cancelled: Cancelled) -> Iterator[Piece]:
-            return self._engine.answer(body, counts, cancelled, chat=chat)
+            return self._engine.answer(body, counts, cancelled, rendered)
 
         async with contextlib.aclosing(self._worker.run(produce)) as pieces:
             if body.get("stream") is True:

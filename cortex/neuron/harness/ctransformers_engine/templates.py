@@ -1,23 +1,10 @@
-"""Messages → the text of a prompt: a file's own template, the operator's, or one of the families that legacy files were trained with.
-
-Templates come with files that nobody has checked: they run in jinja2's sandbox.
-"""
+"""Which template makes a prompt of messages: a file's own, the operator's, or one of the families that legacy files were trained with. Pure."""
 
 from __future__ import annotations
 
-import datetime as dt
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn
-
-from jinja2 import TemplateError
-from jinja2.ext import LoopControlExtension  # the class, not its name: the compiler follows imports
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from cortex import errors
-
-Message = Mapping[str, Any]
+from typing import NamedTuple
 
 
 class Family(NamedTuple):
@@ -72,33 +59,14 @@ FAMILIES = {
 
 @dataclass(frozen=True, slots=True)
 class ChatTemplate:
-    """A template that compiles. `stops` end every answer, beside those of the request."""
+    """A template, which may not even compile. `stops` end every answer, beside those of the request."""
 
     source: str
     stops: tuple[str, ...]
-    bos: str
-    eos: str
-
-    def render(self, messages: Sequence[Message]) -> str:
-        """Raises CortexError (422) when the template does not take these messages."""
-        try:
-            text: str = _ENVIRONMENT.from_string(self.source).render(
-                messages=list(messages), add_generation_prompt=True, bos_token=self.bos, eos_token=self.eos
-            )
-        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-            raise errors.invalid_request(
-                f"the model's chat template does not take these messages: {error}",
-                code="template_render_failed",
-                param="messages",
-                status=422,
-            ) from error
-        return text
 
 
-def chat_template(
-    named: str | None, own: str | None, markers: Mapping[str, int], *, bos: str, eos: str
-) -> ChatTemplate | None:
-    """The operator's template or family, else the file's own, else ChatML where the vocabulary has its markers. Raises ValueError for one that is none."""
+def chat_template(named: str | None, own: str | None, markers: Mapping[str, int]) -> ChatTemplate | None:
+    """The operator's template or family, else the file's own, else ChatML where the vocabulary has its markers. Raises ValueError for a name that is none."""
     source = named or own
     if source is None and "<|im_start|>" in markers:
         source = "chatml"
@@ -107,27 +75,4 @@ def chat_template(
     if source not in FAMILIES and "{" not in source:
         raise ValueError(f"there is no chat template '{source}'; known are {', '.join(FAMILIES)}, or a text in Jinja")
     family = FAMILIES.get(source) or Family(source, ())
-    try:
-        _ENVIRONMENT.from_string(family.template)
-    except TemplateError as error:
-        raise ValueError(f"the chat template is not right: {error}") from error
-    return ChatTemplate(family.template, family.stops, bos, eos)
-
-
-def _raise(message: str) -> NoReturn:
-    raise TemplateError(message)
-
-
-def _now(form: str) -> str:
-    return dt.datetime.now().astimezone().strftime(form)
-
-
-def _to_json(value: Any, indent: int | None = None) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-_ENVIRONMENT = ImmutableSandboxedEnvironment(
-    trim_blocks=True, lstrip_blocks=True, extensions=[LoopControlExtension], autoescape=False
-)
-_ENVIRONMENT.globals |= {"raise_exception": _raise, "strftime_now": _now}
-_ENVIRONMENT.filters["tojson"] = _to_json
+    return ChatTemplate(family.template, family.stops)

@@ -1,4 +1,4 @@
-"""The one thread that calls the library, and the way from it to the event loop."""
+"""A thread for what blocks (the library's calls, the rendering of chats), and the way from it to the event loop."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class _End:
 
 
 class Worker:
-    """The one thread that calls the library. Who comes second waits; who leaves while waiting costs nothing."""
+    """One thread. Who comes second waits; who leaves while waiting costs nothing."""
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="library")
+    def __init__(self, name: str) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
 
     async def call(self, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

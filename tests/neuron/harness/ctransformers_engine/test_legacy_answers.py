@@ -1,4 +1,4 @@
-"""From logits to text: what the sampling parameters mean, how text grows, what a template makes of messages."""
+"""From logits to text: what the sampling parameters mean, how text grows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cortex.errors import CortexError
 from cortex.neuron.harness.ctransformers_engine.sampling import Sampler, Sampling, log_softmax
-from cortex.neuron.harness.ctransformers_engine.templates import FAMILIES, chat_template
 from cortex.neuron.harness.ctransformers_engine.text import AnswerText
 
 LOGITS = np.array([2.0, 1.0, 0.0, -1.0, -5.0], np.float32)
@@ -136,73 +134,3 @@ def test_an_unfinished_character_is_replaced_at_the_end() -> None:
     """A cut answer may end in the middle of one."""
     text = AnswerText([])
     assert (text.push("é".encode()[:1]), text.end()) == ("", "\ufffd")
-
-
-# ---- templates
-
-TALK = [
-    {"role": "system", "content": "Be brief."},
-    {"role": "user", "content": "Hi"},
-    {"role": "assistant", "content": "Hello"},
-    {"role": "user", "content": "Bye"},
-]
-RENDERED = {
-    "chatml": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
-    "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n",
-    "llama-2": "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Hello </s><s>[INST] Bye [/INST]",
-    "vicuna": "Be brief. USER: Hi ASSISTANT: Hello</s>USER: Bye ASSISTANT:",
-    "alpaca": "Be brief.\n\n### Instruction:\nHi\n\n### Response:\nHello\n\n### Instruction:\nBye\n\n### Response:\n",
-}
-
-
-@pytest.mark.parametrize("family", RENDERED)
-def test_families_write_what_models_were_trained_with(family: str) -> None:
-    """Nothing is added that nobody said: without a system message there is none."""
-    template = chat_template(family, None, {}, bos="<s>", eos="</s>")
-    assert template
-    assert template.render(TALK) == RENDERED[family]
-    assert "Be brief" not in template.render(TALK[1:])
-    assert "SYS" not in template.render(TALK[1:])
-
-
-def test_the_operator_s_template_wins_over_the_file_s() -> None:
-    """Then the file's own, then ChatML where the vocabulary has its markers; else there is none."""
-
-    def source(named: str | None, own: str | None, *markers: str) -> str | None:
-        found = chat_template(named, own, dict.fromkeys(markers, 1), bos="", eos="")
-        return found.source if found else None
-
-    assert source("{{ 1 }}", "{{ 2 }}") == "{{ 1 }}"
-    assert source(None, "{{ 2 }}", "<|im_start|>") == "{{ 2 }}"
-    assert source(None, None, "<|im_start|>") == FAMILIES["chatml"].template
-    assert source(None, None, "</s>") is None
-
-
-@pytest.mark.parametrize(
-    ("text", "words"), [("chatlm", "known are chatml"), ("{{ x", "is not right"), ("{% for %}", "is not right")]
-)
-def test_a_template_that_is_none_is_refused_at_the_load(text: str, words: str) -> None:
-    """A typo in a family's name, and a text that does not compile."""
-    with pytest.raises(ValueError, match=words):
-        chat_template(text, None, {}, bos="", eos="")
-
-
-@pytest.mark.parametrize(
-    "hostile",
-    [
-        "{{ raise_exception('roles must alternate') }}",
-        "{{ messages.__class__.__mro__ }}",
-        "{{ ''.__class__.__subclasses__() }}",
-        "{% for i in range(10**9) %}{% endfor %}",
-        "{{ messages[9].content }}",
-        "{{ 1 / 0 }}",
-        "{{ messages + 1 }}",
-    ],
-)
-def test_what_a_template_must_not_do_is_a_422(hostile: str) -> None:
-    """Templates come with files: the sandbox holds, and its refusal is told."""
-    template = chat_template(hostile, None, {}, bos="", eos="")
-    assert template
-    with pytest.raises(CortexError) as caught:
-        template.render(TALK)
-    assert (caught.value.status, caught.value.code) == (422, "template_render_failed")

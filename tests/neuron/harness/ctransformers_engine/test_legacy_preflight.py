@@ -98,6 +98,7 @@ from cortex.neuron.harness.ctransformers import CTransformers
 from cortex.neuron.harness.ctransformers_engine.answers import Counts
 from cortex.neuron.harness.ctransformers_engine.engine import Engine
 from cortex.neuron.harness.ctransformers_engine.model import ModelRefused, inspect, load
+from cortex.neuron.harness.ctransformers_engine.sandbox import Sandbox
 from cortex.neuron.modelfile import read_model_header
 from cortex.wire.fleet import LoadSettings
 
@@ -105,10 +106,11 @@ def answer(file):
     model, header = inspect(file), read_model_header(file)
     spec = CTransformers().engine_spec(alias="m", files=ModelFiles(file), header=header, settings=LoadSettings(threads=1),
                                        host=HostShare(1), socket_path=Path("/e.sock"))
-    engine = Engine(spec, model, load(spec, model))
+    engine = Engine(spec, model, load(spec, model), sandbox)
     body = {"prompt": "The capital of France is \\U0001f600 ab", "max_tokens": 3, "temperature": 0}
-    list(engine.answer(body, Counts(), lambda: False, chat=False))
+    list(engine.answer(body, Counts(), lambda: False))
 
+sandbox = Sandbox()
 for name in sys.stdin.read().split():
     if (child := os.fork()) == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
