@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -24,8 +24,12 @@ def status(args: argparse.Namespace) -> int:
         return _json(told)
     nodes = told["nodes"]
     print(f"fleet: {told['status']}, {sum(node['healthy'] for node in nodes)} of {len(nodes)} neurons answer")
+    for line in _configuration(told.get("config") or {}):
+        print(line)
     table("neurons", FLEET, [_neuron(node) for node in nodes])
     table("models", PLACES, [_place(node, model) for node in nodes for model in node["models"]])
+    for line in _problems(nodes):
+        print(line)
     return Exit.ok
 
 
@@ -50,13 +54,39 @@ def _json(told: Any) -> int:
 # ---- rows; whatever an older gateway does not tell is a dash
 
 
+def _configuration(config: Mapping[str, Any]) -> Iterator[str]:
+    if config.get("error"):
+        yield f"configuration: the files as they are now are not in force: {'; '.join(config['error'].splitlines())}"
+    if config.get("restart_for"):
+        yield f"configuration: in force after a restart only: {', '.join(config['restart_for'])}"
+
+
+def _problems(nodes: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Whatever is wrong with a neuron, in full sentences, below the tables: a column has no room for it."""
+    for node in nodes:
+        if node.get("problem"):
+            yield f"{node['name']}: {node['problem']}"
+        if node.get("cut_off"):
+            yield f"{node['name']}: requests to it fail, so it gets none until it answers a trial"
+
+
+def _state(node: Mapping[str, Any]) -> str:
+    """`up`, `down`, `cut off` (it answers, and requests to it fail), and whether it is drained."""
+    states = ["draining"] if node.get("draining") else []
+    if not node["healthy"]:
+        age = node.get("last_poll_age_secs")
+        states.append("down" if age is None else f"down for {age:.0f} s")
+    elif node.get("cut_off"):
+        states.append("cut off")
+    return ", ".join(states) or "up"
+
+
 def _neuron(node: Mapping[str, Any]) -> list[str]:
-    state = "draining" if node.get("draining") else "up" if node["healthy"] else "down"
     devices = node.get("devices", [])
     used = [device for device in devices if "cuda_unavailable_reason" not in device]
     free = [megabytes(device.get("vram_free_mb")) for device in used]
     free = free or ["-" if devices else megabytes(node.get("memory_free_mb"))]
-    return [node["name"], state, _hardware(node, devices), " + ".join(free), node["endpoint"]]
+    return [node["name"], _state(node), _hardware(node, devices), " + ".join(free), node["endpoint"]]
 
 
 def _hardware(node: Mapping[str, Any], devices: Iterable[Mapping[str, Any]]) -> str:
@@ -77,6 +107,8 @@ def _place(node: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
     memory = megabytes(used) if used is not None or estimate is None else f"~{megabytes(estimate)}"
     busy = f"{model['in_flight']} + {model['queue_depth']} waiting" if "in_flight" in model else "-"
     state = f"{model['status']}: {model['error']}" if model.get("error") else model["status"]
+    if not node["healthy"]:
+        state, busy = f"was {model['status']}", "-"  # as it was last heard of
     return [model["id"], node["name"], state, memory, str(model.get("context_length", "-")), busy]
 
 

@@ -38,7 +38,7 @@ class NodesApi:
         except NeuronRefusal as refusal:
             if refusal.error.status == 404:
                 raise errors.upstream_failed(f"node '{name}' is of a version that cannot be drained") from refusal
-            raise refusal.error from refusal
+            raise refusal.for_client from refusal
         except NeuronError as error:
             raise errors.upstream_failed(f"node '{name}' could not be asked: it may be down already") from error
         await self._poller.refresh(name)

@@ -89,6 +89,7 @@ def _node(view: NeuronView, now: float) -> dict[str, Any]:
         "cut_off": view.cut_off,
         "circuit": view.circuit.name,
         "misses": view.misses,
+        "problem": view.problem,
         "last_poll_age_secs": None if view.last_poll is None else round(now - view.last_poll, 1),
         "hostname": discovery.hostname if discovery else None,
         "version": discovery.version if discovery else None,

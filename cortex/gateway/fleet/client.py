@@ -21,6 +21,7 @@ from urllib.parse import quote
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from cortex import errors
 from cortex.config.gateway import NeuronRef
 from cortex.errors import CortexError
 from cortex.gateway.fleet.addresses import inference_address
@@ -35,6 +36,10 @@ from cortex.wire.fleet import Discovery, Health, Job, KeepRequest, LoadRequest, 
 ANSWER_LIMIT_BYTES = 8 * 1024 * 1024
 JOB_WAIT_S = 20.0  # one long poll for a job's end
 CONNECT_S = 5.0
+UNAUTHORIZED = 401
+NOT_KNOWN = (
+    "does not accept this gateway's token (401): its token_file, and what cortex.toml has for it, must hold the same"
+)
 KEEPALIVE_S = 30.0  # longer than the usual polling interval: a connection serves many polls
 
 T = TypeVar("T")
@@ -50,11 +55,14 @@ class NeuronError(Exception):
 
 
 class NeuronRefusal(NeuronError):  # noqa: N818  reads as what happened
-    """A neuron answered, and the answer is no. `error` is what it said."""
+    """A neuron answered, and the answer is no. `error` is what it said, `for_client` what of that a client may be told."""
 
     def __init__(self, neuron: str, error: CortexError) -> None:
-        super().__init__(f"{neuron} refused: {error.status} {error.message}")
+        unknown = error.status == UNAUTHORIZED  # between the two of them: no client's key is what it speaks of
+        said = NOT_KNOWN if unknown else f"refused: {error.status} {error.message}"
+        super().__init__(f"neuron '{neuron}' {said}")
         self.error = error
+        self.for_client = errors.upstream_failed(str(self)) if unknown else error
 
 
 _TRANSLATIONS: dict[type[Exception], str] = {

@@ -122,7 +122,7 @@ def logged(node: str, what: str, error: CortexError) -> CortexError:
 def as_error(error: NeuronError) -> CortexError:
     """For a client: what the neuron said, or that it could not be asked; the log has the details."""
     return (
-        error.error
+        error.for_client
         if isinstance(error, NeuronRefusal)
         else errors.upstream_failed("the neuron could not be asked to load or unload it")
     )

@@ -12,14 +12,14 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
 
-from cortex.gateway.fleet.client import NeuronClient, NeuronError
+from cortex.gateway.fleet.client import NeuronClient, NeuronError, NeuronRefusal
 from cortex.gateway.fleet.state import Fleet, NeuronView
 from cortex.net.address import Address
 from cortex.tasks import Tasks, cancel
 from cortex.wire.fleet import Discovery, Health, ModelEntry, ModelStatus
 
 QUICK_S = 0.5  # while something there is moving; and after a miss, before anybody's wish for another poll is heard
-DOWN_S = 1.0  # a neuron that is down is looked for more often: it may be starting
+DOWN_S = 1.0  # a neuron that is down is looked for more often: it may be starting; not so what answers, and refuses: it logs each time
 JITTER = 0.1
 
 log = logging.getLogger(__name__)
@@ -101,6 +101,7 @@ class _Watch:
         self._waiting: list[asyncio.Future[NeuronView]] = []
         self._asked: list[asyncio.Future[NeuronView]] = []  # who waits for the poll that runs
         self._discovery_is_stale = True
+        self._is_refused = False
 
     def wake(self) -> None:
         self._awake.set()
@@ -132,7 +133,7 @@ class _Watch:
     async def _rest(self, view: NeuronView, interval_s: float) -> None:
         if view.misses:  # many requests that fail together must not count as many misses
             await asyncio.sleep(QUICK_S)
-        pause = QUICK_S if view.moving else interval_s if view.healthy else DOWN_S
+        pause = QUICK_S if view.moving else interval_s if view.healthy or self._is_refused else DOWN_S
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(pause, interval_s) * random.uniform(1 - JITTER, 1 + JITTER)):  # noqa: S311  no secret
                 await self._awake.wait()
@@ -145,10 +146,11 @@ class _Watch:
             discovery = await self._discovery(health)
             addresses = await self._addresses(models, {} if discovery else self._view.addresses)
         except NeuronError as error:
-            return self._missed(str(error))
+            self._is_refused = isinstance(error, NeuronRefusal)
+            return self._missed(str(error).removeprefix(f"neuron '{name}' "))
         except Exception:  # whatever a neuron sends, its task goes on
             log.exception("poll of %s failed unexpectedly", name)
-            return self._missed("see above")
+            return self._missed("its answer cannot be used; the gateway's log has the details")
         if not self._view.healthy:
             log.info("neuron '%s' is healthy", name, extra={"fields": {"models": len(models)}})
         return self._fleet.heard(name, models=models, addresses=addresses, health=health, discovery=discovery)
@@ -156,7 +158,7 @@ class _Watch:
     def _missed(self, why: str) -> NeuronView:
         self._discovery_is_stale = True
         was = self._view
-        view = self._fleet.missed(self.client.name)
+        view = self._fleet.missed(self.client.name, why)
         if was.healthy and not view.healthy:
             self._went_down(view)
         if was.healthy or was.misses == 0:

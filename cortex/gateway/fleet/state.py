@@ -32,6 +32,7 @@ class NeuronView:
     """A neuron as it was last heard of.
 
     misses       polls that failed in a row
+    problem      why the last one failed; None: it did not
     last_poll    Unix seconds of the last one that succeeded; None: never
     models       by id, also what is only on disk
     addresses    where the inference of each loaded model goes
@@ -43,6 +44,7 @@ class NeuronView:
     endpoint: str
     healthy: bool = False
     misses: int = 0
+    problem: str | None = None
     last_poll: float | None = None
     discovery: Discovery | None = None
     health: Health | None = None
@@ -127,6 +129,7 @@ class Fleet:
                 old,
                 healthy=True,
                 misses=0,
+                problem=None,
                 last_poll=self._clock(),
                 discovery=discovery or old.discovery,
                 health=health or old.health,
@@ -136,11 +139,12 @@ class Fleet:
             )
         )
 
-    def missed(self, name: str) -> NeuronView:
+    def missed(self, name: str, why: str) -> NeuronView:
         """A poll failed. Some in a row make the neuron unhealthy; one hiccup must not empty the routing table."""
         old = self._views[name]
         misses = old.misses + 1
-        return self._write(replace(old, misses=misses, healthy=old.healthy and misses < self.unhealthy_after))
+        healthy = old.healthy and misses < self.unhealthy_after
+        return self._write(replace(old, misses=misses, problem=why, healthy=healthy))
 
     def set_circuit(self, name: str, circuit: Circuit) -> None:
         """Written by the breakers: whether requests to it fail."""

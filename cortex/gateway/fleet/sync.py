@@ -271,6 +271,6 @@ def _is_final(reason: NeuronError) -> bool:
 def _told(reason: NeuronError) -> CortexError | None:
     """What a neuron said; None when it said nothing, and only the log has more."""
     if isinstance(reason, NeuronRefusal):
-        return reason.error
+        return reason.for_client
     log.warning("%s", reason)
     return None

@@ -25,9 +25,9 @@ def test_three_misses_in_a_row_make_a_neuron_unhealthy():
     it = fleet()
     assert not it.view("beast").healthy
     heard(it, {"id": "org/m"})
-    assert [it.missed("beast").healthy for _ in range(2)] == [True, True]
+    assert [it.missed("beast", "refused").healthy for _ in range(2)] == [True, True]
     heard(it, {"id": "org/m"})
-    assert [it.missed("beast").healthy for _ in range(3)] == [True, True, False]
+    assert [it.missed("beast", "refused").healthy for _ in range(3)] == [True, True, False]
     assert "org/m" in it.view("beast").models
     assert it.snapshot.servable == {}
     assert heard(it, {"id": "org/m"}).healthy

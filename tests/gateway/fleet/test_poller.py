@@ -107,6 +107,41 @@ def test_a_neuron_that_stops_is_unhealthy_after_three_misses_and_comes_back():
     asyncio.run(scenario())
 
 
+def test_status_says_why_a_neuron_is_down():
+    """In words that name the fault: nothing listens there, or it wants another token; a success takes them back."""
+
+    async def scenario():
+        async with FakeNeuron("beast", {"org/m": "loaded"}) as beast, gateway([beast], **FAST) as client:
+
+            async def problem():
+                return (await client.node("beast")).get("problem")
+
+            async def is_well():
+                return await problem() is None
+
+            await beast.stop()
+            assert "cannot be reached" in await eventually(problem)
+            await beast.start()
+            await eventually(is_well)
+            beast.control = answer(401, b'{"error":{"message":"this neuron wants its token","code":"invalid_api_key"}}')
+            assert "does not accept this gateway's token" in await eventually(problem)
+
+    asyncio.run(scenario())
+
+
+def test_a_token_between_gateway_and_neuron_is_no_fault_of_a_clients_key():
+    """Loads are 502 with the reason then: a client that gets 401 looks for the mistake in its own key."""
+
+    async def scenario():
+        async with FakeNeuron("beast", {"org/m": "unloaded"}) as beast, gateway([beast]) as client:
+            beast.control = answer(401, b'{"error":{"message":"this neuron wants its token","code":"invalid_api_key"}}')
+            for response in (await client.chat(), await client.post("/models/load", json={"model_id": "org/m"})):
+                assert response.status_code == 502
+                assert "does not accept this gateway's token" in response.json()["error"]["message"]
+
+    asyncio.run(scenario())
+
+
 def test_a_gateway_without_any_neuron_answers_and_says_so():
     """Health is degraded with status 200; inference is 503 with Retry-After and the known words."""
 
