@@ -51,7 +51,7 @@ class Client:
 
 @asynccontextmanager
 async def connected(base: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[Client]:
-    """`headers` go with every request; without any it is the API key in CORTEX_API_KEY, which a gateway may want. An https server is trusted as the system does, and as SSL_CERT_FILE says."""
+    """`headers` go with every request; None: the API key in CORTEX_API_KEY, which a gateway may want. An https server is trusted as the system does, and as SSL_CERT_FILE says."""
     headers = bearer_from("CORTEX_API_KEY") if headers is None else headers
     # A fleet is reached directly: proxy settings of the environment are for the internet.
     async with httpx.AsyncClient(timeout=None, trust_env=False, verify=trusting_system(), headers=headers) as http:  # noqa: S113  every exchange has a deadline of its own

@@ -25,7 +25,7 @@ def failure(role: str, error: Exception, wanted: Mapping[str, Listen]) -> Failur
     code = Exit.failed if error.errno in PASSING else Exit.usage
     reason, _, place = (error.strerror or str(error)).partition(BINDING)
     for key, listen in wanted.items():
-        if str(listen.port) in place:
+        if repr((listen.host, listen.port)) in place:
             return Failure(f"the {role} cannot listen on {listen}: {_address(error, reason, listen)}change {key}", code)
     at = f"{error.filename}: " if error.filename else ""
     whose = f" to user '{user()}'" if isinstance(error, PermissionError) else ""

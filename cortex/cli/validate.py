@@ -46,7 +46,7 @@ def validate(args: argparse.Namespace) -> int:
 
 async def _validate(args: argparse.Namespace) -> None:
     timeouts = Timeouts(*args.timeouts)
-    async with connected(_base_url(args.host), bearer_from("NEURON_TOKEN") or None) as neuron:
+    async with connected(_base_url(args.host), bearer_from("NEURON_TOKEN")) as neuron:
         say = _Speaker(args.host)
         say(f"health: {neuron.base}/health")
         await neuron.ask("GET", "/health", within_s=timeouts.health)

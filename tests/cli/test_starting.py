@@ -15,9 +15,9 @@ LISTEN = Listen("127.0.0.1", 31313)
 WANTED = {"[gateway] listen": LISTEN, "[gateway] metrics_listen": Listen("127.0.0.1", 80)}
 
 
-def binding(number, port):
+def binding(number, port, host="127.0.0.1"):
     """As Python's sockets tell it."""
-    return OSError(number, f"{os.strerror(number)} (while attempting to bind on address ('127.0.0.1', {port}))")
+    return OSError(number, f"{os.strerror(number)} (while attempting to bind on address {(host, port)!r})")
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,18 @@ def test_a_role_that_cannot_start_says_what_would_help(error, told, code):
     """What passes by itself is tried again; what somebody has to change is not."""
     failure = starting.failure("gateway", error, WANTED)
     assert (str(failure), failure.code) == (f"the gateway {told}", code)
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "key"), [("127.0.0.1", 31313, "[gateway] metrics_listen"), ("0.0.0.0", 3131, "[gateway] other")]
+)
+def test_the_key_that_is_named_is_that_of_the_address(host, port, key):
+    """A port may be the beginning of another one, and several addresses may have the same."""
+    wanted = {
+        "[gateway] listen": Listen("127.0.0.1", 3131),
+        "[gateway] metrics_listen": LISTEN,
+        "[gateway] other": Listen("0.0.0.0", 3131),
+    }
+    told = str(starting.failure("gateway", binding(errno.EADDRINUSE, port, host), wanted))
+    assert told.startswith(f"the gateway cannot listen on {host}:{port}: ")
+    assert told.endswith(f"or change {key}")

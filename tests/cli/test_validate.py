@@ -22,9 +22,9 @@ def neuron() -> Iterator[Script]:
         yield running
 
 
-def validate(port: int, *more: str) -> subprocess.CompletedProcess[bytes]:
+def validate(port: int, *more: str, **secrets: str) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "cortex", "validate", "127.0.0.1", MODEL, "Q8_0", *more]
-    environ = {"NEURON_PORT": str(port)}
+    environ = {"NEURON_PORT": str(port), **secrets}
     return subprocess.run(command, capture_output=True, timeout=60, check=False, env=environ)
 
 
@@ -49,6 +49,16 @@ def test_a_good_answer_passes_byte_for_byte(neuron: Script) -> None:
         "temperature": 0.1,
         "max_tokens": 256,
     }
+
+
+@pytest.mark.parametrize(("secrets", "shown"), [({}, None), ({"NEURON_TOKEN": "of-it"}, "Bearer of-it")])
+def test_a_neuron_is_shown_its_token_and_no_gateways_key(
+    neuron: Script, secrets: dict[str, str], shown: str | None
+) -> None:
+    """The key of a gateway is nothing for whichever host is to be tried."""
+    done = validate(neuron.port, **secrets, CORTEX_API_KEY="sk-of-the-gateway")
+    assert done.returncode == 0, done.stderr
+    assert set(neuron.shown) == {shown}
 
 
 @pytest.mark.parametrize("listed", [[], [{"id": MODEL, "status": "unloaded"}], [{"id": "other", "status": "loaded"}]])

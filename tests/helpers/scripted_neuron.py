@@ -16,7 +16,7 @@ ANSWER = b'{ "choices" : [ {"message": {"content": "It is PARIS."},\n "finish_re
 
 @dataclass
 class Script:
-    """What a neuron answers, and what it was sent. A path in `hang` is never answered."""
+    """What a neuron answers, and what it was sent; `shown` are the keys of it. A path in `hang` is never answered."""
 
     health: tuple[int, bytes] = (200, b"{}")
     models: tuple[int, bytes] = (200, json.dumps([{"id": MODEL, "status": "loaded"}]).encode())
@@ -25,6 +25,7 @@ class Script:
     hang: str = ""
     port: int = 0
     seen: list[tuple[str, Any]] = field(default_factory=list)
+    shown: list[str | None] = field(default_factory=list)
     ended: threading.Event = field(default_factory=threading.Event)
 
     def answer(self, path: str) -> tuple[int, bytes]:
@@ -50,6 +51,7 @@ def scripted_neuron() -> Iterator[Script]:
         def do_GET(self) -> None:
             length = int(self.headers.get("content-length", "0"))
             script.seen.append((self.path, json.loads(self.rfile.read(length)) if length else None))
+            script.shown.append(self.headers["authorization"])
             status, body = script.answer(self.path)
             self.send_response(status)
             self.send_header("content-length", str(len(body)))
