@@ -22,6 +22,7 @@ from cortex.neuron.hardware.nvidia import Nvidia
 START_S = 120.0  # without persistence mode every process wakes the driver anew, and a neuron asks a server three times
 LOAD_S = 900.0  # the driver compiles for a card that is newer than the library
 FACT_S = 60.0
+Within = Callable[[float], float]  # seconds that something usually may take → those that it may now
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +35,22 @@ class Memory:
 
 
 class GpuNeuron:
-    """A running neuron. `settings` go with every load: those of a rehearsal keep it off the GPUs."""
+    """A running neuron.
 
-    def __init__(self, http: httpx.Client, pid: int, settings: Mapping[str, Any]) -> None:
+    settings  go with every load: those of a rehearsal keep it off the GPUs
+    within    what is left of the time that something may take
+    """
+
+    def __init__(self, http: httpx.Client, pid: int, settings: Mapping[str, Any], within: Within) -> None:
         self.http = http
         self._pid = pid
         self._settings = dict(settings)
+        self._within = within
         self._nvidia = Nvidia()
 
     def load(self, model: Mapping[str, Any]) -> httpx.Response:
-        return self.http.post("/models/load", json={"harness": "auto", **model, **self._settings}, timeout=LOAD_S)
+        body = {"harness": "auto", **model, **self._settings}
+        return self.http.post("/models/load", json=body, timeout=self._within(LOAD_S))
 
     def loaded(self, model: Mapping[str, Any]) -> float:
         """Seconds that the load took. Raises CannotRun."""
@@ -54,12 +61,26 @@ class GpuNeuron:
         return time.monotonic() - begun
 
     def unload(self, model: Mapping[str, Any]) -> None:
-        self.http.post("/models/unload", json={"model_id": model["model_id"]}, timeout=LOAD_S).raise_for_status()
+        self._unload(model["model_id"]).raise_for_status()
+
+    def empty(self) -> None:
+        """Nothing is left of what failed before."""
+        for entry in self.http.get("/models").json():
+            self._unload(entry["id"])
+
+    def _unload(self, model_id: str) -> httpx.Response:
+        return self.http.post("/models/unload", json={"model_id": model_id}, timeout=self._within(LOAD_S))
 
     def entry(self) -> dict[str, Any]:
-        """Of the only model, as /models lists it."""
-        (only,) = self.http.get("/models").json()
-        return dict(only)
+        """Of the only model, as /models lists it. Raises CannotRun."""
+        listed = self.http.get("/models").json()
+        if len(listed) != 1:
+            raise CannotRun(f"one model was expected, and there are {len(listed)}")
+        return dict(listed[0])
+
+    def until(self, fact: Callable[[], object]) -> None:
+        """Raises CannotRun when it does not come true."""
+        until(fact, self._within(LOAD_S))
 
     def detail(self, harness: str) -> dict[str, Any]:
         details = self.http.get("/discovery").json()["harness_details"]
@@ -89,9 +110,13 @@ class GpuNeuron:
 
 @contextlib.contextmanager
 def running(
-    models: Mapping[str, Path], section: str, settings: Mapping[str, Any], state: Path | None = None
+    models: Mapping[str, Path],
+    section: str,
+    settings: Mapping[str, Any],
+    within: Within,
+    log: Path,
 ) -> Iterator[GpuNeuron]:
-    """`models` are files by their names; `section` is TOML for neuron.toml; `state` outlives it, and with it what the driver compiled."""
+    """`models` are files by their names; `section` is TOML for neuron.toml; `log` is the file that gets the neuron's."""
     with tempfile.TemporaryDirectory(prefix="cortex-gpu-") as name:
         folder, port = Path(name), free_port()
         (folder / "models").mkdir()
@@ -100,30 +125,25 @@ def running(
         config = folder / "neuron.toml"
         config.write_text(
             f'port = {port}\nmodels_dir = "{folder}/models"\nruntime_dir = "{folder}/run"\n'
-            f'state_dir = "{state or folder / "state"}"\nhub = {{ enabled = false }}\n{section}'
+            f'state_dir = "{folder}/state"\nhub = {{ enabled = false }}\n{section}'
         )
         command = [sys.executable, "-m", "cortex", "--role", "neuron", "--config", str(config)]
-        log = folder / "neuron.log"
         with (
-            processes.running(command, port=port, log=log, within_s=START_S) as pid,
+            processes.running(command, port=port, log=log, within_s=within(START_S)) as pid,
             httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=FACT_S, trust_env=False) as http,
         ):
-            try:
-                yield GpuNeuron(http, pid, settings)
-            except BaseException:
-                sys.stderr.write(log.read_text(errors="replace")[-4000:])
-                raise
+            yield GpuNeuron(http, pid, settings, within)
 
 
-def until(fact: Callable[[], object]) -> None:
+def until(fact: Callable[[], object], within_s: float) -> None:
     """Raises CannotRun when it does not come true."""
-    deadline = time.monotonic() + LOAD_S
+    deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         with contextlib.suppress(httpx.TransportError):
             if fact():
                 return
         time.sleep(0.05)
-    raise CannotRun(f"something did not happen within {LOAD_S:g} s")
+    raise CannotRun(f"something did not happen within {within_s:.0f} s")
 
 
 def end(pid: int) -> None:

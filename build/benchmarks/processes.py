@@ -14,7 +14,8 @@ from benchmarks.errors import CannotRun
 
 # What a Python process of ours finds its modules by, from whatever folder it is started.
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/build"}
+_SEARCHED = [str(ROOT), str(ROOT / "build"), *filter(None, [os.environ.get("PYTHONPATH")])]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(_SEARCHED)}
 START_S = 30.0
 STOP_S = 10.0
 
