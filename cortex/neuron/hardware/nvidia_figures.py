@@ -93,7 +93,7 @@ def health(gpu: Gpu) -> DeviceHealth:
         power_w=_watts(ask(pynvml.nvmlDeviceGetPowerUsage, gpu.card)),
         sm_clock_mhz=ask(pynvml.nvmlDeviceGetClockInfo, gpu.card, pynvml.NVML_CLOCK_SM),
         memory_clock_mhz=ask(pynvml.nvmlDeviceGetClockInfo, gpu.card, pynvml.NVML_CLOCK_MEM),
-        throttled_by=throttles(ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons, gpu.card)),
+        throttled_by=throttles(_reasons(gpu.card)),
         ecc_errors=ask(
             pynvml.nvmlDeviceGetTotalEccErrors,
             gpu.card,
@@ -109,6 +109,13 @@ def processes(gpu: Gpu) -> dict[int, int]:
     if running is None:  # a driver from before 510
         running = ask(pynvml.nvmlDeviceGetComputeRunningProcesses_v2, gpu.handle) or ()
     return {each.pid: each.usedGpuMemory // MIB for each in running if each.usedGpuMemory is not None}
+
+
+def _reasons(card: Any) -> int | None:
+    reasons: int | None = ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons, card)
+    if reasons is None:  # a driver from before 535 has them under another name
+        reasons = ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, card)
+    return reasons
 
 
 def throttles(reasons: int | None) -> tuple[str, ...]:

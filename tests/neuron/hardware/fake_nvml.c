@@ -186,6 +186,7 @@ int nvmlDeviceGetPowerUsage(Handle device, unsigned *out) { return small(device,
 int nvmlDeviceGetEnforcedPowerLimit(Handle device, unsigned *out) { return small(device, "power_limit", out); }
 int nvmlDeviceGetClockInfo(Handle device, int clock, unsigned *out) { return small(device, clock == 1 ? "sm_clock" : "memory_clock", out); }
 int nvmlDeviceGetCurrentClocksEventReasons(Handle device, u64 *out) { return number(device, "throttle", out); }
+int nvmlDeviceGetCurrentClocksThrottleReasons(Handle device, u64 *out) { return number(device, "throttle_until_535", out); }
 int nvmlDeviceGetPersistenceMode(Handle device, unsigned *out) { return small(device, "persistence", out); }
 int nvmlDeviceGetNumaNodeId(Handle device, unsigned *out) { return small(device, "numa", out); }
 int nvmlDeviceGetEccMode(Handle device, unsigned *current, unsigned *pending) {

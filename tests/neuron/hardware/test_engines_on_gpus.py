@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import uvloop
 from helpers.fake_llama_server import FakeLlamaServer
-from helpers.fake_nvml import NO_PERMISSION, RTX_3060, RTX_4090, driver, fails, uuid
+from helpers.fake_nvml import H100, NO_PERMISSION, RTX_3060, RTX_4090, driver, fails, uuid
 from helpers.live import SCRIPTED_MODEL, running_neuron
 from helpers.waiting import until
 
@@ -97,6 +97,27 @@ def test_one_model_over_two_unequal_cards(settings, visible, split, mode, main, 
     assert server.starts[0]["env"]["CUDA_VISIBLE_DEVICES"] == ",".join(map(uuid, visible))
     told = [server.option(name) for name in ("--tensor-split", "--split-mode", "--main-gpu")]
     assert told == [split, mode, main]
+
+
+def test_an_instance_of_a_partitioned_card_is_a_device_of_its_own(machine, server, models):
+    """CUDA is told the instance's UUID; its memory alone is room, and no other instance can join it."""
+    machine.set(**driver(1))
+    machine.card(0, **H100, uuid=uuid(1), mig_mode=1, mig_most=7)
+    for number, used in ((0, 20), (1, 40_000)):
+        facts = {"name": "NVIDIA H100 80GB HBM3 MIG 3g.40gb", "memory": f"40448 {used}", "uuid": uuid(number, "MIG")}
+        machine.set(**{f"0_mig{number}.{key}": value for key, value in facts.items()})
+
+    async def scenario():
+        async with neuron_with(server, models) as neuron:
+            assert (await neuron.load(model("one"))).status_code == 200
+            assert (await neuron.get("/models"))[0]["devices"] == [0]
+            full = (await neuron.load(model("two", devices=[1]))).json()["error"]
+            assert (full["code"], full["free_mb"]) == ("insufficient_vram", 448)
+            both = await neuron.load(model("two", devices=[0, 1]))
+            assert (both.status_code, "MIG" in both.json()["error"]["message"]) == (400, True)
+
+    asyncio.run(scenario())
+    assert [start["env"]["CUDA_VISIBLE_DEVICES"] for start in server.starts] == [uuid(0, "MIG")]
 
 
 @pytest.mark.usefixtures("two_cards")

@@ -219,6 +219,12 @@ def test_without_the_permission_processes_are_not_told_and_all_else_is(two_cards
     assert [device.vram_used_mb for device in reading.health] == [310, 512]
 
 
+def test_an_older_driver_tells_under_another_name_what_slows_a_card_down(two_cards, nvidia):
+    """Before 535 the same figure was called a throttle reason."""
+    two_cards.card(1, throttle=None, throttle_until_535=4)
+    assert nvidia.read().health[1].throttled_by == ("power cap",)
+
+
 @pytest.mark.parametrize(
     ("reasons", "words"),
     [
