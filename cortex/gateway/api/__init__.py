@@ -5,6 +5,7 @@ messages.py   Anthropic: /v1/messages and count_tokens, translated
 responses.py  OpenAI: /v1/responses, translated
 ollama.py     /api/*, translated
 translated.py   what these have in common
+reading.py    large requests, read in a thread
 fitting.py    errors of a model that cannot do what was asked name one that can
 dialects.py   the routes of all of these
 tokens.py     tokenize, detokenize, apply-template, input_tokens

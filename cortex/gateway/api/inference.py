@@ -7,6 +7,7 @@ from sanic.response import HTTPResponse
 
 from cortex.gateway.api.fitting import WRONG_MODALITY
 from cortex.gateway.api.gate import principal_of
+from cortex.gateway.api.reading import reading
 from cortex.gateway.images.inline import Images
 from cortex.gateway.proxy.call import Names, read_call
 from cortex.gateway.proxy.dispatch import Dispatcher
@@ -24,7 +25,9 @@ class InferenceApi:
 
     async def forward(self, request: Request) -> HTTPResponse | None:
         context = request.ctx
-        call = read_call(
+        call = await reading(
+            request,
+            read_call,
             request.path,
             request.headers.items(),
             await self._images.inlined_bytes(request.body),

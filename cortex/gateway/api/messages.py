@@ -14,6 +14,7 @@ from sanic.response import HTTPResponse
 
 from cortex import web
 from cortex.errors import CortexError
+from cortex.gateway.api.reading import reading
 from cortex.gateway.api.translated import CHAT_PATH, answered, call_of
 from cortex.gateway.images.inline import Images
 from cortex.gateway.keys.charges import Charges
@@ -40,8 +41,8 @@ class MessagesApi:
     async def create(self, request: Request) -> HTTPResponse | None:
         """A Message, or its events. Query, version and beta headers change nothing."""
         body = web.json_object(request)
-        chat = await self._images.inlined(anthropic.to_chat(body))
-        call = call_of(request, CHAT_PATH, chat, self._names)
+        chat = await self._images.inlined(await reading(request, anthropic.to_chat, body))
+        call = await call_of(request, CHAT_PATH, chat, self._names)
         request.ctx.fields["model"] = call.model_id
         if not call.stream:
             return await self._whole(request, body, call)
@@ -53,8 +54,8 @@ class MessagesApi:
     async def count(self, request: Request) -> HTTPResponse:
         """`{"input_tokens"}`, exactly, also of a model that is not loaded."""
         body = web.json_object(request)
-        chat = await self._images.inlined(anthropic.count_to_chat(body))
-        call = call_of(request, COUNT_PATH, chat, self._names)
+        chat = await self._images.inlined(await reading(request, anthropic.count_to_chat, body))
+        call = await call_of(request, COUNT_PATH, chat, self._names)
         request.ctx.fields["model"] = call.model_id
         async with self._charges.asking(call.principal):
             count = await self._tokens.count(call)

@@ -14,6 +14,7 @@ from sanic.response import HTTPResponse
 from cortex import errors, web
 from cortex.errors import CortexError
 from cortex.gateway.api.models import ModelsApi
+from cortex.gateway.api.reading import reading
 from cortex.gateway.api.translated import answered, call_of
 from cortex.gateway.fleet.lifecycle import Lifecycle
 from cortex.gateway.fleet.state import Fleet
@@ -98,14 +99,14 @@ class OllamaApi:
     # ---- answers
 
     async def chat(self, request: Request) -> HTTPResponse | None:
-        return await self._answer(request, ollama.read_chat(web.json_object(request)))
+        return await self._answer(request, await reading(request, ollama.read_chat, web.json_object(request)))
 
     async def generate(self, request: Request) -> HTTPResponse | None:
-        return await self._answer(request, ollama.read_generate(web.json_object(request)))
+        return await self._answer(request, await reading(request, ollama.read_generate, web.json_object(request)))
 
     async def _answer(self, request: Request, asked: ollama.Asked) -> HTTPResponse | None:
         clock = ollama.Clock()
-        call = call_of(request, asked.path, asked.body, self._names)
+        call = await call_of(request, asked.path, asked.body, self._names)
         if asked.empty:
             async with self._charges.asking(call.principal):
                 return web.json(await self._only_loaded(request, asked, call, clock))
@@ -155,8 +156,8 @@ class OllamaApi:
 
     async def _embeddings(self, request: Request, field: str) -> dict[str, Any]:
         clock = ollama.Clock()
-        body, keep_alive = ollama.read_embed(web.json_object(request), field)
-        call, collector = call_of(request, EMBEDDINGS, body, self._names), Collector()
+        body, keep_alive = await reading(request, ollama.read_embed, web.json_object(request), field)
+        call, collector = await call_of(request, EMBEDDINGS, body, self._names), Collector()
         with self._staying(call, keep_alive):
             await answered(self._dispatcher, request, call, collector)
         return ollama.from_embeddings(collector.answer(), body["model"], clock)

@@ -12,6 +12,7 @@ from sanic.response import HTTPResponse
 from cortex import errors, web
 from cortex.errors import CortexError
 from cortex.gateway.api.gate import principal_of
+from cortex.gateway.api.reading import reading
 from cortex.gateway.api.translated import CHAT_PATH, answered, call_of
 from cortex.gateway.images.inline import Images
 from cortex.gateway.proxy.call import Names
@@ -49,8 +50,8 @@ class ResponsesApi:
 
     async def create(self, request: Request) -> HTTPResponse | None:
         """A Response, or its events."""
-        asked, chat = await self._shown(await self._asked(request, web.json_object(request)))
-        call = call_of(request, CHAT_PATH, chat, self._names)
+        asked, chat = await self._shown(request, await self._asked(request, web.json_object(request)))
+        call = await call_of(request, CHAT_PATH, chat, self._names)
         if call.stream:
             stream = _ResponseStream(asked)
             client: ClientSink = web.SanicSink(request)
@@ -66,17 +67,18 @@ class ResponsesApi:
         return web.json(response, headers=collector.headers)
 
     async def _asked(self, request: Request, body: dict[str, Any]) -> _Asked:
-        wishes, owner, new_id = responses.wishes_of(body, on=self._store.on), _owner(request), responses.new_id()
+        owner, new_id = _owner(request), responses.new_id()
+        wishes = await reading(request, responses.wishes_of, body, on=self._store.on)
         if not (wishes.keep or wishes.previous or wishes.referenced):
             return _Asked(new_id, owner, body, keep=False)
         previous = await self._store.find(owner, wishes.previous) if wishes.previous else None
         items = await self._store.outputs(owner, wishes.sources) if wishes.sources else {}
-        whole = responses.with_history(body, wishes, new_id, previous, items)
+        whole = await reading(request, responses.with_history, body, wishes, new_id, previous, items)
         return _Asked(new_id, owner, whole, wishes.keep, previous.images if previous else {})
 
-    async def _shown(self, asked: _Asked) -> tuple[_Asked, dict[str, Any]]:
+    async def _shown(self, request: Request, asked: _Asked) -> tuple[_Asked, dict[str, Any]]:
         """The request as the chat that a model is shown. An image that was named by URL is fetched once in a conversation."""
-        chat = responses.to_chat(asked.body)
+        chat = await reading(request, responses.to_chat, asked.body)
         found = await self._images.found(chat, asked.images)
         return (replace(asked, images=found), with_images(chat, found)) if found else (asked, chat)
 

@@ -25,7 +25,7 @@ class TokensApi:
     async def forward(self, request: Request) -> HTTPResponse:
         body = web.json_object(request)
         body.pop("load", None)  # between gateway and neuron: no client chooses how a model is loaded
-        call = call_of(request, request.path, await self._images.inlined(body), self._names)
+        call = await call_of(request, request.path, await self._images.inlined(body), self._names)
         request.ctx.fields["model"] = call.model_id
         try:
             async with self._charges.asking(call.principal):

@@ -8,6 +8,7 @@ from sanic import Request
 
 from cortex.gateway.api.gate import principal_of
 from cortex.gateway.api.inference import tell
+from cortex.gateway.api.reading import reading
 from cortex.gateway.proxy.call import Call, Names, new_call
 from cortex.gateway.proxy.dispatch import ClientSink, Dispatcher
 from cortex.gateway.proxy.journey import NeuronAnswer
@@ -15,10 +16,10 @@ from cortex.gateway.proxy.journey import NeuronAnswer
 CHAT_PATH = "/v1/chat/completions"
 
 
-def call_of(request: Request, path: str, payload: dict[str, Any], names: Names) -> Call:
+async def call_of(request: Request, path: str, payload: dict[str, Any], names: Names) -> Call:
     """The call of our own that stands for `request`. Raises CortexError."""
     headers = list(request.headers.items())
-    return new_call(path, payload, headers, request.ctx.id, names, principal_of(request))
+    return await reading(request, new_call, path, payload, headers, request.ctx.id, names, principal_of(request))
 
 
 async def answered(dispatcher: Dispatcher, request: Request, call: Call, sink: ClientSink) -> None:
