@@ -4,6 +4,7 @@ import pytest
 
 from cortex.errors import CortexError
 from cortex.wire.responses import Kept, from_chat, item_page, to_chat, wishes_of, with_history
+from cortex.wire.responses.memory import MOST_SOURCES
 
 FIRST, SECOND = f"resp_{'a' * 32}", f"resp_{'b' * 32}"
 
@@ -152,3 +153,15 @@ def test_an_items_id_is_a_string(item_id):
     with pytest.raises(CortexError, match=r"input\.0\.id: must be a string") as refused:
         kept([{"role": "user", "content": "hi", "id": item_id}])
     assert refused.value.status == 400
+
+
+def test_a_request_names_items_of_so_many_responses_and_no_more():
+    """Each is looked up, and a body has room for a million names."""
+
+    def naming(count):
+        return body([{"id": f"msg_{number}_0"} for number in range(count)])
+
+    assert len(wishes_of(naming(MOST_SOURCES), on=True).sources) == MOST_SOURCES
+    with pytest.raises(CortexError, match=f"input: .*more than {MOST_SOURCES}") as refused:
+        wishes_of(naming(MOST_SOURCES + 1), on=True)
+    assert (refused.value.status, refused.value.param) == (400, "input")

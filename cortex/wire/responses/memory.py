@@ -18,6 +18,7 @@ NOT_STORED = "chained_conversation_not_supported"
 _SETTING = "'[responses] store = true' in cortex.toml lets them be"
 _PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "fco", "reasoning": "rs"}
 _PAGE, _LARGEST_PAGE = 20, 100
+MOST_SOURCES = 10_000  # of which one request may name items: each is looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,10 @@ def wishes_of(body: Mapping[str, Any], *, on: bool) -> Wishes:
         raise store.refused(f"responses are not stored here: leave it out or send false ({_SETTING})", code=NOT_STORED)
     if not on:
         return Wishes()
-    return Wishes(keep, previous.name() if previous.given else None, frozenset(_references(request["input"])))
+    wishes = Wishes(keep, previous.name() if previous.given else None, frozenset(_references(request["input"])))
+    if len(wishes.sources) > MOST_SOURCES:
+        raise request["input"].refused(f"it names items of more than {MOST_SOURCES} responses")
+    return wishes
 
 
 def _references(given: Value) -> Iterator[str]:
