@@ -86,6 +86,7 @@ ROWS: Mapping[str, Row] = {
     # not now
     "service_unavailable": Row(503, SOON_S),
     "insufficient_vram": Row(503, SOON_S),
+    "insufficient_memory": Row(503, SOON_S),
     "model_loading": Row(503, SOON_S),
     "hub_unreachable": Row(503, SOON_S),
     "being_brought": Row(503, 10.0),

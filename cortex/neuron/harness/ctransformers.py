@@ -112,7 +112,9 @@ class CTransformers:
             env=defaults.environment(layers, host),
             extras={"work_mb": -(-work_bytes // _MIB)},
         )
-        return replace(spec, **self._cuda.on_gpu(header, layers, context)) if layers else spec
+        if not layers:
+            return spec
+        return replace(spec, **self._cuda.on_gpu(header, layers, context, spec.kv_type, spec.extras["work_mb"]))
 
     def capabilities(self, header: Header, mode: Mode, *, vision: bool) -> tuple[str, ...]:  # noqa: ARG002  of the protocol
         return ("chat", "completions")

@@ -7,11 +7,15 @@ beside it, which the driver compiles for anything newer at the first start; it w
 What it takes of a GPU, by its sources (0.2.27), rather too much than too little:
 
     weights   the matrices of the layers; llama's and falcon's output as well. Embeddings stay in host memory
-    KV cache  llama's, when every layer is there; the others keep theirs in host memory, which nobody counts
+    KV cache  llama's, when every layer is there; the others keep theirs in host memory
     scratch   llama: for each of 512 tokens a fixed part and one that grows with the context; falcon keeps 160 MiB free
     pool      the largest matrix once more as F32, for prompts of 32 tokens and more, with the matrix itself where it
               stays in host memory, and the logits of a batch
     process   the driver's context, 512 MiB
+
+And of the host, beside its work buffers, what of the KV cache is not on the GPU: `n_layer * n_ctx * n_embd` numbers for keys and
+as many for values in the loaders of mpt and starcoder (`memory_k`, `memory_v`), with as many heads as the file has for keys in
+falcon's and llama's.
 """
 
 from __future__ import annotations
@@ -69,14 +73,15 @@ class CudaLibrary:
     def problem(self) -> str | None:
         return "; ".join(self.missing) or None
 
-    def on_gpu(self, header: Header, layers: int, context: int) -> Mapping[str, Any]:
+    def on_gpu(self, header: Header, layers: int, context: int, kv_type: str, work_mb: int) -> Mapping[str, Any]:
         """Fields of the specification of an engine with so many layers on a GPU."""
-        need_mb = -(-device_bytes(header, layers, context) // (1 << 20))
+        need_mb = _mib(device_bytes(header, layers, context))
+        host_mb = work_mb + _mib(host_cache_bytes(header, layers, context, kv_type))
         return {
             "gpu_layers": layers,
             "gpu_backend": self.own,
             "gpu_libraries": self.needed,
-            "extras": {"device_mb": need_mb, "compile_s": COMPILE_S},
+            "extras": {"device_mb": need_mb, "host_mb": host_mb, "compile_s": COMPILE_S},
         }
 
 
@@ -169,13 +174,31 @@ def device_bytes(header: Header, layers: int, context: int) -> int:
     return math.ceil(weights) + fixed
 
 
+def host_cache_bytes(header: Header, layers: int, context: int, kv_type: str) -> int:
+    """What of the KV cache stays in host memory. `kv_type` is f16 or f32."""
+    return _half_cache_bytes(header, context, kv_type) * (2 - _halves_on_gpu(header, layers))
+
+
 def _llama_bytes(header: Header, layers: int, context: int) -> int:
     """Scratch and cache."""
+    base, each = next(row for most, *row in _SCRATCH if (header.block_count or 0) <= most)
+    cache = _half_cache_bytes(header, context, "f16") * _halves_on_gpu(header, layers)
+    return _BATCH * (base * 1024 + context * each) + cache
+
+
+def _halves_on_gpu(header: Header, layers: int) -> int:
+    """Of keys and values, llama's alone: its values go there one layer after its output, and its keys after them."""
     depth = header.block_count or 0
-    base, each = next(row for most, *row in _SCRATCH if depth <= most)
-    halves = (layers > depth + 1) + (layers > depth + 2)  # values, and keys
-    half = context * sum(header.kv_heads) * (header.key_length or 0) * 2
-    return _BATCH * (base * 1024 + context * each) + half * halves
+    return (layers > depth + 1) + (layers > depth + 2) if header.architecture == "llama" else 0
+
+
+def _half_cache_bytes(header: Header, context: int, kv_type: str) -> int:
+    """Of all keys; of all values it is the same."""
+    return context * sum(header.kv_heads) * (header.key_length or 0) * (4 if kv_type == "f32" else 2)
+
+
+def _mib(size: int) -> int:
+    return -(-size // (1 << 20))
 
 
 def _pool_bytes(header: Header) -> int:

@@ -47,6 +47,16 @@ def refusal(
     return _refused(f"model '{model_id}' needs about {needed_mb} MiB", memory.free_mb, needed_mb, memory)
 
 
+def host_refusal(model_id: str, needed_mb: int, free_mb: int | None) -> CortexError | None:
+    """503 `insufficient_memory`, when what a model on GPUs takes of the host does not fit there. Its figures are no GPU's."""
+    if free_mb is None or needed_mb <= free_mb:
+        return None
+    return errors.unavailable(
+        f"model '{model_id}' needs about {needed_mb} MiB of host memory beside its GPU, and {max(0, free_mb)} MiB are free there",
+        code="insufficient_memory",
+    )
+
+
 def _short(
     needed_mb: int, memory: Memory, shares: Sequence[float], devices: Sequence[int]
 ) -> tuple[int, int, int] | None:

@@ -19,12 +19,14 @@ class Promise:
     """Memory of one model. While it loads, `needed_mb` counts; once its engine runs, what it really holds (`measured`).
 
     shares   which part of it each of `devices` takes; none: equal ones
+    host_mb  what a model on devices takes of the host beside them
     """
 
     model_id: str
     needed_mb: int
     devices: tuple[int, ...]
     shares: tuple[float, ...] = ()
+    host_mb: int = 0
     measured: Callable[[], int | None] | None = None
 
     @property
@@ -35,6 +37,16 @@ class Promise:
     def pending_mb(self) -> int:
         """Promised, and not yet visible in what the host says is free."""
         return 0 if self.measured else self.needed_mb
+
+    @property
+    def held_on_host_mb(self) -> int:
+        return self.host_mb if self.devices else self.held_mb
+
+    @property
+    def pending_on_host_mb(self) -> int:
+        if not self.devices:
+            return self.pending_mb
+        return 0 if self.measured else self.host_mb
 
     def pending_on(self, device: int) -> int:
         """The part of it that is promised of one GPU."""
@@ -53,9 +65,15 @@ class Ledger:
         self.limit_mb = limit_mb  # what the operator lets models take of a host without GPUs
 
     def promise(
-        self, model_id: str, needed_mb: int, devices: tuple[int, ...], shares: tuple[float, ...] = ()
+        self,
+        model_id: str,
+        needed_mb: int,
+        devices: tuple[int, ...],
+        shares: tuple[float, ...] = (),
+        *,
+        host_mb: int = 0,
     ) -> Promise:
-        promise = Promise(model_id, needed_mb, devices, shares)
+        promise = Promise(model_id, needed_mb, devices, shares, host_mb)
         self._promises.append(promise)
         return promise
 
@@ -101,13 +119,12 @@ class Ledger:
         return sum(mb for mb in used if mb is not None) if used and None not in used else None
 
     def _host_free_mb(self) -> int | None:
-        here = [promise for promise in self._promises if not promise.devices]
         free = self._hardware.memory_free_mb
         if free is not None:
-            free -= sum(promise.pending_mb for promise in here)
+            free -= sum(promise.pending_on_host_mb for promise in self._promises)
         # Weights are mapped from their files, and the kernel counts their pages as available, although engines use them.
         most = self.limit_mb or self._hardware.facts.memory_total_mb
-        left = None if most is None else most - sum(promise.held_mb for promise in here)
+        left = None if most is None else most - sum(promise.held_on_host_mb for promise in self._promises)
         known = [mb for mb in (free, left) if mb is not None]
         return min(known) if known else None
 

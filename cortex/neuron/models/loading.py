@@ -94,7 +94,9 @@ class Loader:
         plan = self.planner.plan(request, model, harness, job.note)
         async with contextlib.AsyncExitStack() as undo:
             before_mb = self.ledger.used_mb(plan.devices)
-            promise = self.ledger.promise(request.model_id, plan.promised_mb, plan.devices, plan.shares)
+            promise = self.ledger.promise(
+                request.model_id, plan.promised_mb, plan.devices, plan.shares, host_mb=plan.host_mb
+            )
             undo.callback(self.ledger.release, promise)
             job.update(stage=JobStage.loading, bytes_done=None, bytes_total=None, eta_seconds=None)
             enter(ModelStatus.loading)

@@ -51,6 +51,28 @@ def needed_mb(model: LocalModel, files: ModelFiles, spec: EngineSpec, devices: i
     return estimate.total_mb + contexts_mb + cache_mb + int(spec.extras.get("work_mb", 0))
 
 
+def host_mb(model: LocalModel, spec: EngineSpec) -> int:
+    """MiB of host memory that an engine on GPUs takes beside theirs: of layers that stay there, with their part of the cache.
+
+    A harness whose library keeps other things there says by itself how much (`host_mb`).
+    """
+    if (known := spec.extras.get("host_mb")) is not None:
+        return int(known)
+    whole, there = (
+        estimate_memory(
+            model.header,
+            context=spec.context,
+            parallel=spec.parallel,
+            kv_type=spec.kv_type or "f16",
+            gpu_layers=layers,
+            batch=spec.batch,
+            on_gpu=True,
+        )
+        for layers in (-1, spec.gpu_layers)
+    )
+    return whole.total_mb - there.total_mb
+
+
 def with_cache(need_mb: int) -> int:
     """What has to be free for a model that needs `need_mb`: the prompt cache takes its share of what is free."""
     return need_mb + min(PROMPT_CACHE_MAX_MB, need_mb // (PROMPT_CACHE_SHARE - 1) + 1)

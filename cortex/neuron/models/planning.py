@@ -20,7 +20,7 @@ from cortex.neuron.harness.base import Harness, HostShare, ModelFiles
 from cortex.neuron.models import need
 from cortex.neuron.models.companions import files_of
 from cortex.neuron.models.estimate import kv_bytes_per_token
-from cortex.neuron.models.fit import Memory, refusal
+from cortex.neuron.models.fit import Memory, host_refusal, refusal
 from cortex.neuron.models.harnesses import Harnesses
 from cortex.neuron.models.ledger import Ledger
 from cortex.neuron.models.library import Library
@@ -43,6 +43,7 @@ class Plan:
     shares        which part of it each of `devices` takes
     needed_mb     MiB that its engine is expected to take
     promised_mb   what of that others may not count on; 0 where nobody watches the memory that it takes
+    host_mb       what it takes of the host beside its GPUs
     memory_key    under which its memory is remembered
     """
 
@@ -54,6 +55,7 @@ class Plan:
     capabilities: tuple[str, ...]
     needed_mb: int
     promised_mb: int
+    host_mb: int
     memory_key: str
 
 
@@ -111,9 +113,12 @@ class Planner:
         needed_mb = self._measured.get(key) or need.needed_mb(model, files, spec, len(devices))
         if no := refusal(request.model_id, needed_mb, memory, parts, devices):
             raise no
+        host_mb = need.host_mb(model, spec) if devices else 0
+        if no := host_refusal(request.model_id, host_mb, self._ledger.free().free_mb):
+            raise no
         capabilities = harness.capabilities(model.header, spec.mode, vision=spec.mmproj is not None)
         promised_mb = 0 if unseen else needed_mb
-        return Plan(model, harness, spec, devices, parts, capabilities, needed_mb, promised_mb, key)
+        return Plan(model, harness, spec, devices, parts, capabilities, needed_mb, promised_mb, host_mb, key)
 
     def forecast(self, model: LocalModel) -> Forecast | None:
         """What a model on disk would need, loaded without a wish. None: nothing here serves it."""

@@ -45,9 +45,9 @@ def models(tmp_path, scripted_model, legacy_dir):
 
 
 @contextlib.asynccontextmanager
-async def neuron_with(server, models):
+async def neuron_with(server, models, **more):
     section = {"llamacpp": {"server_binary": str(server.path if isinstance(server, FakeLlamaServer) else server)}}
-    async with running_neuron(models, harness=section) as neuron:
+    async with running_neuron(models, harness=section, **more) as neuron:
         yield neuron
 
 
@@ -154,6 +154,22 @@ def test_two_models_on_one_card_with_measured_memory(two_cards, server, models):
             assert (await neuron.load(model("two", devices=[1]))).status_code == 200
 
     asyncio.run(scenario())
+
+
+@pytest.mark.usefixtures("two_cards")
+def test_layers_that_stay_in_host_memory_need_room_there(server, models):
+    """A GPU with room is not enough: what does not go there is weighed as a model on the processor is."""
+
+    async def scenario():
+        async with neuron_with(server, models, limits={"memory_mb": 1}) as neuron:
+            refused = await neuron.load(model("one", gpu_layers=1))
+            error = refused.json()["error"]
+            assert (refused.status_code, error["code"]) == (503, "insufficient_memory")
+            assert "beside its GPU, and 1 MiB are free" in error["message"]
+            assert (await neuron.load(model("one"))).status_code == 200
+
+    asyncio.run(scenario())
+    assert len(server.starts) == 1
 
 
 def test_where_the_driver_tells_no_processes_the_difference_is_the_measure(two_cards, server, models):

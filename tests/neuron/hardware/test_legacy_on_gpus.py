@@ -193,6 +193,19 @@ def test_a_legacy_model_is_promised_memory_of_one_card(machine, legacy_dir, name
     asyncio.run(scenario())
 
 
+@pytest.mark.usefixtures("one_card")
+def test_what_a_legacy_model_keeps_in_host_memory_needs_room_there(legacy_dir, named_libraries, tmp_path):
+    """Its cache is never on the GPU: a host without room for it refuses the load, whatever the card has free."""
+
+    async def scenario():
+        async with legacy_neuron(legacy_dir, named_libraries, tmp_path, limits={"memory_mb": 10}) as neuron:
+            refused = await neuron.load({"model_id": "starcoder", "threads": 1})
+            assert refusal(refused) == (503, "insufficient_memory")
+            assert not children()
+
+    asyncio.run(scenario())
+
+
 def test_a_card_that_is_too_old_for_legacy_models_keeps_no_other_from_serving_them(
     machine, legacy_dir, named_libraries, tmp_path
 ):

@@ -96,6 +96,27 @@ def test_memory_follows_layers_context_and_family(llama_7b: Header) -> None:
 
 
 @pytest.mark.parametrize(
+    ("family", "layers", "cache_mb"),
+    [
+        ("starcoder", None, 2048),  # 2 x 32 layers x 4,096 numbers of 32 bits, for each of 2,048 tokens
+        ("falcon", None, 2048),
+        ("mpt", None, 1024),  # of 16 bits
+        ("llama", None, 0),
+        ("llama", 34, 512),  # keys stay in host memory
+        ("llama", 16, 1024),
+    ],
+)
+def test_a_cache_that_stays_in_host_memory_is_counted_there(
+    llama_7b: Header, family: str, layers: int | None, cache_mb: int
+) -> None:
+    """With the work buffers: what the host has to have beside the card."""
+    header = replace(llama_7b, architecture=family, context_length=2048)
+    extras = spec_of(header, context=2048, gpu_layers=layers).extras
+    work_mb = spec_of(header, HostShare(cores=4), context=2048).extras["work_mb"]
+    assert extras["host_mb"] == cache_mb + work_mb
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [({"architecture": "gpt_neox"}, "'gpt_neox'"), ({"block_count": 48}, "this has 48"), ({"block_count": 40}, None)],
 )

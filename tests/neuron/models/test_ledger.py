@@ -66,6 +66,23 @@ def test_a_model_over_unequal_cards_is_promised_its_part_of_each(host):
     assert [gpu.free_mb for gpu in ledger.gpus()] == [8000, 24_000]
 
 
+def test_what_a_model_on_a_gpu_has_in_host_memory_counts_there():
+    """From its load to its end: what it may write to later is no room for others."""
+    hardware = HardwareWatch(None)
+    hardware.memory_free_mb = 100_000
+    ledger = Ledger(hardware, limit_mb=1000)
+    promise = ledger.promise("m", 400, (0,), host_mb=300)
+    assert ledger.free().free_mb == 700
+    promise.measured = lambda: 400
+    assert ledger.free().free_mb == 700
+    hardware.memory_free_mb = 800
+    assert ledger.free().free_mb == 700
+    promise.measured = None
+    assert ledger.free().free_mb == 500
+    ledger.release(promise)
+    assert ledger.free().free_mb == 800
+
+
 def test_what_a_load_took_is_seen_only_when_nobody_else_loads_there(host):
     """The difference of two readings is one model's memory only if it was alone; another card does not matter."""
     ledger = host((300, 700), (100, 900))
