@@ -12,7 +12,7 @@ class ResponsesSection(Section):
     """What is kept goes when it is the oldest and there is too much, or when it is older than `max_age_secs`.
 
     database     a SQLite file, shared by the gateways of this host; default: in the state directory
-    max_mb       MiB, compressed; images that were named by URL as they are
+    max_mb       MiB, compressed; images that were named by URL as they are. A conversation that is larger before that is not kept
     """
 
     store: bool = False

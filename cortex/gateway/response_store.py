@@ -127,11 +127,12 @@ class ResponseStore:
             file.close()
 
     def _keep(self, owner: str, kept: Kept) -> None:
-        response, given = _packed(kept.response), _packed(kept.input)
-        size, most = len(response) + len(given), self._settings().max_mb * MIB
-        if size > most:
-            log.warning("a response of %d bytes is not kept: [responses] max_mb is less", size)
+        most, parts = self._settings().max_mb * MIB, (orjson.dumps(kept.response), orjson.dumps(kept.input))
+        if (whole := sum(map(len, parts))) > most:  # what follows it unpacks it
+            log.warning("a response of %d bytes is not kept: [responses] max_mb is less", whole)
             return
+        response, given = map(_packed, parts)
+        size = len(response) + len(given) + sum(map(len, kept.images))
         images = kept.images if size + sum(map(len, kept.images.values())) <= most else {}
         with self._opened().transaction() as sql:
             sql(
@@ -185,8 +186,8 @@ class ResponseStore:
             )
 
 
-def _packed(value: Any) -> bytes:
-    return zlib.compress(orjson.dumps(value), _LEVEL)
+def _packed(written: bytes) -> bytes:
+    return zlib.compress(written, _LEVEL)
 
 
 def _unpacked(packed: bytes) -> Any:

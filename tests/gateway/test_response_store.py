@@ -105,6 +105,30 @@ def test_the_oldest_goes_when_they_are_too_large(tmp_path, caplog):
     assert "max_mb" in caplog.text
 
 
+def test_what_is_small_only_when_it_is_packed_is_not_kept(tmp_path, caplog):
+    """Every turn of a conversation unpacks it whole: a client could make it grow without end."""
+
+    async def scenario(store):
+        await store.keep("alice", kept(1, "0" * 500_000))
+        await store.keep("alice", kept(2, "0" * 1_100_000))
+        assert await present(store, range(3)) == [1]
+
+    with caplog.at_level(logging.WARNING):
+        in_store(tmp_path, scenario, max_mb=1)
+    assert "max_mb" in caplog.text
+
+
+def test_the_urls_of_images_count_as_well(tmp_path):
+    """They may be as long as their hosts like, and a host may answer to any of them with the same image."""
+
+    async def scenario(store):
+        for number in range(6):
+            await store.keep("alice", replace(kept(number), images={f"http://{number}" + "x" * 300_000: "data:x"}))
+        assert await present(store, range(6)) == [3, 4, 5]
+
+    in_store(tmp_path, scenario, max_mb=1)
+
+
 def test_an_image_is_kept_once_and_goes_with_the_last_response_that_was_shown_it(tmp_path):
     """However many turns and URLs name it; where there is no room for it, its response is kept without it."""
     image, huge = "data:image/png;base64," + "A" * 300_000, "data:image/png;base64," + "B" * 1_100_000
