@@ -15,6 +15,7 @@ Exit status: 0 all of it held, 1 something did not, 2 something that it needs is
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -173,7 +174,9 @@ def table(report: Report, reading: NvidiaReading) -> str:
     """For README's hardware section: MiB before, during and after a load; seconds of the first and the second one."""
     cards = ", ".join(device.name for device in reading.devices) or "the processor"
     heads = ["load, s", "MiB before, loaded, after", "estimate, MiB"]
-    heads += [head for count in STREAMS for head in (f"{count} streams, tokens/s", "of the bare server")]
+    heads += [
+        head for count in STREAMS for head in (f"{count} stream{'s' * (count > 1)}, tokens/s", "of the bare server")
+    ]
     lines = [f"| {cards}, driver {reading.driver_version}, CUDA {reading.cuda_version} | " + " | ".join(heads) + " |"]
     lines.append("|---" * (1 + len(heads)) + "|")
     alone = report.figures.get(ALONE, {}).get("tokens_per_s", {})
@@ -214,6 +217,7 @@ def main() -> int:
     except (CannotRun, OSError) as error:
         print(f"build/test gpu: {error}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends it gets the table, and no neuron is left
     report.note("host", driver=reading.driver_version, cuda=reading.cuda_version, card=plan.card and plan.card.name)
     try:
         for name, do in _PARTS.items():
