@@ -43,6 +43,7 @@ class Reconfiguration:
         self, live: Live, membership: Membership, app: Sanic[Any, Any], showing: ssl.SSLContext | None
     ) -> None:
         self._live = live
+        self._started_with = live.config
         self._membership = membership
         self._app = app
         self._showing = showing
@@ -65,12 +66,12 @@ class Reconfiguration:
         neurons = await self._membership.configure(config)
         # 3
         self._app.config.REQUEST_MAX_SIZE = settings.max_body_mb * MIB
-        restart_for = tuple(key for key in changed if self._wants_restart(key, config))
-        live.replace(config, catalogue, restart_for=tuple(dict.fromkeys((*live.restart_for, *restart_for))))
+        waiting = [key for key in changed_keys(self._started_with, config) if self._wants_restart(key, config)]
+        live.replace(config, catalogue, restart_for=tuple(waiting))
         # 4
         log.info("gateway: configuration taken over: %s", ", ".join(changed + neurons) or "nothing changed")
-        if restart_for:
-            log.warning("gateway: this holds after a restart only: %s", ", ".join(restart_for))
+        if new := [key for key in waiting if key in changed]:
+            log.warning("gateway: this holds after a restart only: %s", ", ".join(new))
 
     def reject(self, why: str) -> None:
         """The files as they are now were not taken."""
