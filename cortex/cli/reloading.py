@@ -20,6 +20,7 @@ from typing import Any
 
 from cortex.cli import roles
 from cortex.cli.outcome import Failure
+from cortex.config.loader import ConfigError
 from cortex.net.tls import TlsError
 from cortex.tasks import running
 
@@ -86,11 +87,13 @@ class _Reloader:
 
     async def _reload(self, why: str) -> None:
         log.info("reading the configuration again: %s", why)
+        files: tuple[Path, ...] = ()
         try:
             settings, files = await asyncio.to_thread(self._read)
             for part in self._parts:
                 part.check(settings)
         except (Failure, TlsError) as error:
+            self._taken = await asyncio.to_thread(self._also_named, files)
             self._reject(str(error))
             return
         except Exception:  # a mistake of ours must not end the watch
@@ -111,6 +114,13 @@ class _Reloader:
     def _read(self) -> tuple[roles.Settings, tuple[Path, ...]]:
         settings = roles.settings(self._args, self._environ)
         return settings, roles.watched_files(self._args, self._environ, settings)
+
+    def _also_named(self, files: tuple[Path, ...]) -> State:
+        """What is watched, and what a refused configuration names: it may be refused for what is not there yet."""
+        if not files:
+            with contextlib.suppress(ConfigError):
+                files = roles.watched_files(self._args, self._environ, roles.Settings())
+        return {**state_of(files), **self._taken}
 
     def _reject(self, why: str) -> None:
         log.error("the configuration before stays in force: %s", "; ".join(why.splitlines()))

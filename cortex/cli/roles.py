@@ -107,10 +107,10 @@ def watched_files(args: argparse.Namespace, environ: Mapping[str, str], found: S
     ]
     if found.gateway:
         general = found.gateway.gateway
-        files += [catalogue_path(found.gateway, args.config), general.tls_cert, general.tls_key]
+        files += [catalogue_path(found.gateway, args.config), general.tls_cert, general.tls_key, general.neuron_tls_ca]
         files += [ref.tls_ca for ref in found.gateway.trusted_neurons]
     if found.neuron:
-        files += [found.neuron.tls_cert, found.neuron.tls_key]
+        files += [found.neuron.tls_cert, found.neuron.tls_key, found.neuron.join.tls_ca]
     return tuple(dict.fromkeys(file for file in files if file))
 
 

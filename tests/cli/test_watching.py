@@ -32,9 +32,9 @@ class Watched:
         self.read: State = state_of(roles.watched_files(self.args, {}, roles.settings(self.args, {})))
         self.part = Part(check, self._apply, self.rejected.append)
 
-    def write(self, poll_interval_secs: int) -> None:
+    def write(self, poll_interval_secs: int, more: str = "") -> None:
         new = self.file.with_suffix(".new")
-        new.write_text(f"[gateway]\npoll_interval_secs = {poll_interval_secs}\n")
+        new.write_text(f"[gateway]\npoll_interval_secs = {poll_interval_secs}\n{more}\n")
         new.rename(self.file)
 
     async def _apply(self, settings: roles.Settings) -> None:
@@ -73,3 +73,26 @@ def test_a_mistake_of_ours_does_not_end_the_watch(tmp_path: Path) -> None:
 
     asyncio.run(scenario())
     assert watched.rejected == ["internal error; the log has the details"]
+
+
+def test_a_file_that_a_refused_configuration_names_is_waited_for(tmp_path: Path) -> None:
+    """Its maker is half way through: what is missing comes next, and then the whole is taken over."""
+    watched = Watched(tmp_path)
+
+    async def scenario() -> None:
+        async with reloading(watched.args, {}, watched.read, [watched.part]):
+            watched.write(2, "neuron_token_file = 'token'")
+            await until(lambda: watched.rejected)
+            (tmp_path / "token").write_text("of-all-neurons")
+            await until(lambda: watched.polls == [2.0])
+
+    asyncio.run(scenario())
+    assert "token" in watched.rejected[0]
+
+
+def test_the_authority_of_neurons_that_join_is_watched(tmp_path: Path) -> None:
+    """Also while none is configured: it may be renewed like any other."""
+    watched = Watched(tmp_path)
+    watched.write(1, "neuron_tls_ca = 'authority.pem'")
+    found = roles.watched_files(watched.args, {}, roles.settings(watched.args, {}))
+    assert tmp_path / "authority.pem" in found
