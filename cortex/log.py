@@ -102,6 +102,9 @@ class TextFormatter(LineFormatter):
         return f"{escaped(told)}\n{exception}" if exception else escaped(told)
 
 
+_FORMS: dict[str, type[LineFormatter]] = {"text": TextFormatter, "json": JsonFormatter}
+
+
 @functools.lru_cache(maxsize=4)  # the lines of a busy second have one time
 def _clock(second: int) -> str:
     return time.strftime("%H:%M:%S", time.localtime(second))
@@ -177,14 +180,15 @@ class BackgroundHandler(logging.Handler):
 
 
 def configure(level: str | None = None, form: str | None = None) -> None:
-    """Set up the process's logging once, on stderr. An unknown level is an error that lists the known ones."""
+    """Set up the process's logging once, on stderr. An unknown level or format is an error that lists the known ones."""
     name = (level or os.environ.get("CORTEX_LOG") or "info").upper()
     if name not in logging.getLevelNamesMapping():
         raise ValueError(f"unknown log level '{name.lower()}': use debug, info, warning or error")
+    form = form or os.environ.get("CORTEX_LOG_FORMAT") or "text"
+    if form not in _FORMS:
+        raise ValueError(f"unknown log format '{form}': use {' or '.join(_FORMS)}")
     handler = BackgroundHandler(sys.stderr)
-    handler.setFormatter(
-        JsonFormatter() if (form or os.environ.get("CORTEX_LOG_FORMAT")) == "json" else TextFormatter()
-    )
+    handler.setFormatter(_FORMS[form]())
     _root.handlers[:] = [handler]
     _root.setLevel(name)
     # Python's own advice for cheap records: do not find out what no formatter tells (file, line, thread, process).

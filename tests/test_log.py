@@ -146,6 +146,14 @@ def test_an_unknown_level_is_an_error_that_lists_the_known_ones():
         log.configure("loud")
 
 
+@pytest.mark.parametrize("form", ["jsonl", "logfmt", "JSON "])
+def test_an_unknown_form_is_an_error_too(monkeypatch, form):
+    """Whoever collects lines of JSON is not to get others because of a letter."""
+    monkeypatch.setenv("CORTEX_LOG_FORMAT", form)
+    with pytest.raises(ValueError, match=r"unknown log format '.*': use text or json"):
+        log.configure()
+
+
 def test_after_a_flush_every_line_is_written_in_order(pipe):
     """Lines come from a thread, in the order in which they were logged, and none is missing at the end."""
     reading, stream = pipe

@@ -39,7 +39,7 @@ def run_role(args: argparse.Namespace) -> int:
     try:
         logs.configure(args.log_level)
     except ValueError as error:
-        raise Failure(f"CORTEX_LOG: {error}", Exit.usage) from error
+        raise Failure(f"{error} (CORTEX_LOG, CORTEX_LOG_FORMAT)", Exit.usage) from error
     settings = roles.settings(args, os.environ)
     pauses.shorten()
     log.info("%s", roles.source(args.config))
