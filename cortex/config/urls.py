@@ -10,9 +10,9 @@ from pydantic import AfterValidator
 
 def base_url(url: str) -> str:
     """A base URL without its trailing slash, so that `//v1/…` can never be built from it."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
+    if "@" in url:  # wherever a mistake has put it: what follows would tell the URL
         raise ValueError("a base URL carries no user and no password; a neuron's secret is its token")
+    parts = urlsplit(url)
     written = url.isprintable() and " " not in url  # urlsplit leaves line breaks out without a word
     whole = written and parts.path in ("", "/") and not parts.query and not parts.fragment and parts.port != 0
     if parts.scheme not in ("http", "https") or not parts.hostname or not whole:

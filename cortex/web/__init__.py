@@ -155,7 +155,7 @@ def error_response(request: Request, error: Exception) -> HTTPResponse:
 
 
 def as_cortex_error(request: Request | None, error: Exception, request_id: str) -> CortexError:
-    where = f"{request.method} {request.path}" if request else "this request"
+    where = f"{request.method} {request.path}" if request and request.path else "this request"
     if isinstance(error, CortexError):
         return error
     if isinstance(error, PayloadTooLarge) and request is not None:

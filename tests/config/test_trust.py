@@ -92,10 +92,11 @@ def test_a_token_is_never_shown(tmp_path: Path, more: str) -> None:
     assert SECRET not in repr(neuron(tmp_path, f"token = '{SECRET}'"))
 
 
-def test_an_endpoint_carries_no_password(tmp_path: Path) -> None:
+@pytest.mark.parametrize("begin", ["http://", "http:/", "http:", "htp://h/", ""])
+def test_an_endpoint_carries_no_password(tmp_path: Path, begin: str) -> None:
     """A URL with a password is refused without being repeated."""
     with pytest.raises(ConfigError, match="carries no user and no password") as raised:
-        gateway(tmp_path, f"[[neurons]]\nname = 'a'\nendpoint = 'http://me:{SECRET}@10.0.0.1:1'\n")
+        gateway(tmp_path, f"[[neurons]]\nname = 'a'\nendpoint = '{begin}me:{SECRET}@10.0.0.1:1'\n")
     assert SECRET not in str(raised.value)
 
 

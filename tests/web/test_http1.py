@@ -418,6 +418,16 @@ def test_a_head_that_cannot_be_read_is_refused_in_the_dialect_of_its_path(reques
     _run(scenario)
 
 
+def test_what_names_no_path_is_called_this_request():
+    """What could not be read is not made up."""
+
+    async def scenario(client: Client) -> None:
+        await client.send(b"hello\r\n\r\n")
+        assert b'"message":"this request: this is no HTTP/1.1 request"' in (await client.answer())[2]
+
+    _run(scenario)
+
+
 def test_a_head_request_that_cannot_be_read_gets_no_body():
     """As every answer to HEAD."""
 

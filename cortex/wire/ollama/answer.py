@@ -46,7 +46,7 @@ class Clock:
 
 
 def head(asked: Asked, clock: Clock) -> Object:
-    """What every object begins with. The model is named as the client did."""
+    """What every object begins with. The model is named as the client did, without the tag `latest`."""
     return {"model": asked.model, "created_at": clock.created_at()}
 
 
