@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -38,15 +38,20 @@ class Client:
         except httpx.HTTPError as error:
             raise Failure(f"cannot reach {self.base}: {_plainly(error)}", Exit.unreachable) from error
 
-    async def ask(self, method: str, path: str, body: Any = None, *, within_s: float = ANSWER_S) -> Any:
-        """The JSON of a success. Raises Failure with the server's own words otherwise."""
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, has: Collection[str] = (), within_s: float = ANSWER_S
+    ) -> Any:
+        """The JSON of a success, an object with the fields `has` if these are named. Raises Failure with the server's own words otherwise."""
         answer = await self.exchange(method, path, body, within_s=within_s)
         if answer.is_error:
             raise Failure(error_message(answer))
         try:
-            return orjson.loads(answer.content)
+            told = orjson.loads(answer.content)
         except orjson.JSONDecodeError as error:
             raise Failure(f"{self.base}{path} answered something that is not JSON; is it a cortex?") from error
+        if missing := [field for field in has if not isinstance(told, dict) or field not in told]:
+            raise Failure(f"{self.base}{path} answered JSON without {' and '.join(missing)}; is it a cortex?")
+        return told
 
 
 @asynccontextmanager

@@ -44,7 +44,7 @@ async def _undrain(args: argparse.Namespace) -> Any:
 
 
 async def _ask(gateway: Client, node: str, verb: str) -> Any:
-    return await gateway.ask("POST", f"/nodes/{quote(node, safe='')}/{verb}")
+    return await gateway.ask("POST", f"/nodes/{quote(node, safe='')}/{verb}", has=("node", "in_flight"))
 
 
 def _say(args: argparse.Namespace, told: Any, sentence: str) -> None:

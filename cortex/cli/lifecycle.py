@@ -29,7 +29,7 @@ def unload(args: argparse.Namespace) -> int:
 
 async def _load(args: argparse.Namespace, body: dict[str, Any]) -> int:
     async with connected(args.endpoint) as gateway:
-        told = await gateway.ask("POST", "/models/load", body, within_s=START_S)
+        told = await gateway.ask("POST", "/models/load", body, has=("status", "node"), within_s=START_S)
         if args.wait and "job" in told:
             with progress() as advance:
                 await _follow(gateway, told["job"]["id"], args.model, advance)
@@ -43,7 +43,7 @@ async def _load(args: argparse.Namespace, body: dict[str, Any]) -> int:
 async def _follow(gateway: Client, job_id: str, model: str, advance: Advance) -> None:
     """Show a job until its end. Raises Failure with its reason when it failed."""
     while True:
-        job = await gateway.ask("GET", f"/jobs/{job_id}")
+        job = await gateway.ask("GET", f"/jobs/{job_id}", has=("stage",))
         advance(f"{model}: {job['stage']}", job.get("bytes_done"), job.get("bytes_total"))
         if job["stage"] == "failed":
             raise Failure(f"{model} was not loaded: {(job.get('error') or {}).get('message', 'no reason given')}")
@@ -54,7 +54,7 @@ async def _follow(gateway: Client, job_id: str, model: str, advance: Advance) ->
 
 async def _unload(args: argparse.Namespace, body: dict[str, Any]) -> int:
     async with connected(args.endpoint) as gateway:
-        told = await gateway.ask("POST", "/models/unload", body, within_s=UNLOAD_S)
+        told = await gateway.ask("POST", "/models/unload", body, has=("nodes",), within_s=UNLOAD_S)
     _say(args, told, f"{args.model} is unloaded from {', '.join(told['nodes'])}")
     return Exit.ok
 

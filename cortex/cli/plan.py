@@ -31,7 +31,9 @@ def plan(args: argparse.Namespace) -> int:
 
 async def _ask(args: argparse.Namespace) -> Any:
     async with connected(args.endpoint) as gateway:
-        return await gateway.ask("GET", f"/plan?model={quote(args.model, safe='')}")
+        return await gateway.ask(
+            "GET", f"/plan?model={quote(args.model, safe='')}", has=("model_id", "verdict", "nodes")
+        )
 
 
 def _row(node: Mapping[str, Any]) -> list[str]:

@@ -38,7 +38,9 @@ async def _push(endpoint: str, body: dict[str, Any]) -> dict[str, Any]:
     async with connected(endpoint) as gateway:
         with progress() as advance:
             while True:
-                told: dict[str, Any] = await gateway.ask("POST", "/models/push", body, within_s=BEGIN_S)
+                told: dict[str, Any] = await gateway.ask(
+                    "POST", "/models/push", body, has=("status", "node"), within_s=BEGIN_S
+                )
                 came_from = told.get("from", came_from)
                 if told["status"] == "pushed" or (told["status"] == "present" and came_from is None):
                     return told

@@ -19,7 +19,7 @@ MODELS = ("MODEL", "WHERE", "CONTEXT", "ALIASES")
 
 
 def status(args: argparse.Namespace) -> int:
-    told = asyncio.run(_get(args.endpoint, "/status"))
+    told = asyncio.run(_get(args.endpoint, "/status", "nodes"))
     if args.json:
         return _json(told)
     nodes = told["nodes"]
@@ -34,16 +34,16 @@ def status(args: argparse.Namespace) -> int:
 
 
 def models(args: argparse.Namespace) -> int:
-    told = asyncio.run(_get(args.endpoint, "/v1/models"))
+    told = asyncio.run(_get(args.endpoint, "/v1/models", "data"))
     if args.json:
         return _json(told["data"])
     table("models", MODELS, [_model(entry) for entry in told["data"]])
     return Exit.ok
 
 
-async def _get(endpoint: str, path: str) -> Any:
+async def _get(endpoint: str, path: str, field: str) -> Any:
     async with connected(endpoint) as gateway:
-        return await gateway.ask("GET", path)
+        return await gateway.ask("GET", path, has=(field,))
 
 
 def _json(told: Any) -> int:
