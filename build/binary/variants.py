@@ -7,9 +7,10 @@ know, and what the processor of a host must have.
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from binary.flavours import Refused
 
@@ -46,15 +47,35 @@ class Variant:
         return [_OTHERWISE.get(word, word) for word in words]
 
 
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """`told` are words of the environment, to CMake as well; `options` are CMake's alone."""
+
+    folder: str
+    told: Mapping[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
+
+    def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        return {**environ, **self.told}
+
+    def can_make(self, variant: Variant, environ: Mapping[str, str]) -> bool:
+        """Whether it is here, and knows all of the variant's instructions."""
+        told = self.environment(environ)
+        program = shutil.which(told.get("CXX", "c++"), path=told.get("PATH"))
+        command = [program or "", *variant.flags, "-fsyntax-only", "-x", "c++", "/dev/null"]
+        return program is not None and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+# The system's own, then one that an old system has of a newer age. Its OpenMP would be a second one beside the engine's.
+COMPILERS = (
+    Compiler("backend-cpu"),
+    Compiler("backend-cpu-clang", {"CC": "clang", "CXX": "clang++"}, ("-DGGML_OPENMP=OFF",)),
+)
+
+
 def offered(told: str) -> list[Variant]:
     """Those of WANTED in what CMake said, best first. Raises Refused where the sources have one no more."""
     flags = {name: tuple(words.split(";")) for name, words in _ADDED.findall(told)}
     if gone := [name for name in WANTED if name not in flags]:
         raise Refused(f"these sources of ggml have no variant {', '.join(gone)}: see build/binary/variants.py")
     return [Variant(name, flags[name]) for name in WANTED]
-
-
-def can_compile(variant: Variant, environ: Mapping[str, str]) -> bool:
-    """Whether the compiler here knows all of the variant's instructions."""
-    command = [environ.get("CXX", "c++"), *variant.flags, "-fsyntax-only", "-x", "c++", "/dev/null"]
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -91,9 +91,25 @@ def test_sources_that_lost_a_variant_are_noticed():
 
 @needs_gcc
 def test_what_the_compiler_does_not_know_is_left_out():
-    """An older compiler makes fewer variants, and no error."""
-    assert variants.can_compile(Variant("old", ("-msse4.2",)), {"CXX": "gcc"})
-    assert not variants.can_compile(Variant("future", ("-msse4.2", "-mavx2048")), {"CXX": "gcc"})
+    """An older compiler makes fewer variants, and no error; so does one that is not there."""
+    known, unknown = Variant("old", ("-msse4.2",)), Variant("future", ("-msse4.2", "-mavx2048"))
+    systems = variants.COMPILERS[0]
+    assert systems.can_make(known, os.environ | {"CXX": "gcc"})
+    assert not systems.can_make(unknown, os.environ | {"CXX": "gcc"})
+    assert not systems.can_make(known, os.environ | {"CXX": "gcc-of-nowhere"})
+
+
+@needs_gcc
+def test_what_the_system_s_compiler_does_not_know_is_left_to_clang(tmp_path):
+    """Where there is one; without a second OpenMP beside the engine's."""
+    systems, clang = variants.COMPILERS
+    (tmp_path / "clang++").symlink_to(shutil.which("gcc"))
+    known = Variant("old", ("-msse4.2",))
+    assert clang.can_make(known, {"PATH": str(tmp_path)})
+    assert not systems.can_make(known, {"PATH": str(tmp_path)})
+    assert not clang.can_make(known, {"PATH": ""})
+    assert clang.environment({"CXX": "gcc", "HOME": "/"}) == {"CC": "clang", "CXX": "clang++", "HOME": "/"}
+    assert "-DGGML_OPENMP=OFF" in clang.options
 
 
 # ---- what the neuron reads
