@@ -28,6 +28,14 @@ def test_a_sample_is_valid_as_it_is_shipped(name: str) -> None:
     KINDS[name].model_validate(tomllib.loads((SAMPLES / name).read_text()))
 
 
+def test_samples_listen_on_this_host_only() -> None:
+    """A package's services may start by being installed: what has no token and no keys yet is not for the network."""
+    gateway = GatewayConfig.model_validate(tomllib.loads((SAMPLES / "cortex.toml").read_text())).gateway
+    neuron = NeuronConfig.model_validate(tomllib.loads((SAMPLES / "neuron.toml").read_text()))
+    assert all(listen.is_loopback for listen in (gateway.listen, gateway.metrics_listen, neuron.listen))
+    assert not neuron.insecure
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_a_sample_is_valid_with_everything_uncommented(name: str) -> None:
     """What a sample only suggests is right as well: every commented line of TOML counts."""

@@ -25,6 +25,7 @@ CHECK = r"""
 owned() { for path in "$@"; do stat -c '%a %U:%G %n' "$path"; done | tr '\n' ';'; }
 runs() { case "$(readlink "/proc/$(of "$1" MainPID)/exe")" in */"$2"*) ;; *) return 1 ;; esac; }
 pinged() { [ "$(of "$1" WatchdogTimestampMonotonic)" != "$2" ]; }
+listens() { awk '$4 == "0A" { split($2, at, ":"); print at[1] }' /proc/net/tcp /proc/net/tcp6 | sort -u | xargs; }
 apt() { apt-get -y -o Dpkg::Options::=--force-confold "$@" >> /apt.log 2>&1; }
 
 apt install /packages/first/*.deb; say install $?
@@ -36,6 +37,7 @@ for s in neuron cortex; do
   mkdir -p /etc/systemd/system/$s.service.d
   printf '[Service]\nWatchdogSec=4\nRestartSec=1\n' > /etc/systemd/system/$s.service.d/test.conf
 done
+say listens "$(listens)"
 say user "$(getent passwd neuron | cut -d: -f6,7) $(id -Gn neuron)"
 sed -i 's|^# models_dir = .*|models_dir = "/models"|' /etc/neuron/neuron.toml
 printf '\n[[neurons]]\nname = "here"\nendpoint = "http://127.0.0.1:13131"\n' >> /etc/cortex/cortex.toml
@@ -139,6 +141,11 @@ def test_an_installation_starts_the_services(facts):
         ["neuron.installed", "cortex.installed"], "enabled active"
     )
     assert facts["user"] == "/var/lib/neuron:/sbin/nologin neuron video render"
+
+
+def test_what_an_installation_starts_is_for_this_host_only(facts):
+    """Nobody has chosen a token, keys or a network yet: 127.0.0.1, as /proc writes it."""
+    assert facts["listens"] == "0100007F"
 
 
 @pytest.mark.parametrize(("service", "state"), [("cortex", 750), ("neuron", 755)])
