@@ -14,6 +14,7 @@ import orjson
 from cortex.cli.outcome import Exit, Failure
 from cortex.net.tls import trusting_system
 
+MAX_PORT = 65535
 ANSWER_S = 10.0  # for control calls, which never wait on inference
 
 
@@ -27,8 +28,9 @@ class Client:
     async def exchange(self, method: str, path: str, body: Any = None, *, within_s: float = ANSWER_S) -> httpx.Response:
         """Any answer, whatever its status. Raises Failure when there is none."""
         try:
+            url = _checked(self.base + path)
             async with asyncio.timeout(within_s):
-                return await self._http.request(method, self.base + path, json=body)
+                return await self._http.request(method, url, json=body)
         except TimeoutError as error:
             raise Failure(
                 f"{self.base} did not answer {method} {path} within {within_s:g} s", Exit.unreachable
@@ -61,6 +63,14 @@ async def connected(base: str, headers: Mapping[str, str] | None = None) -> Asyn
     # A fleet is reached directly: proxy settings of the environment are for the internet.
     async with httpx.AsyncClient(timeout=None, trust_env=False, verify=trusting_system(), headers=headers) as http:  # noqa: S113  every exchange has a deadline of its own
         yield Client(base.rstrip("/"), http)
+
+
+def _checked(address: str) -> httpx.URL:
+    """As httpx reads it, which takes any number for a port. Raises httpx.InvalidURL."""
+    url = httpx.URL(address)
+    if url.port is not None and not 0 < url.port <= MAX_PORT:
+        raise httpx.InvalidURL(f"{url.port} is no port")
+    return url
 
 
 def bearer_from(variable: str) -> dict[str, str]:

@@ -63,6 +63,7 @@ def test_the_exit_codes_are_documented() -> None:
         (["neuron", "--models-dir", "absent"], "no folder 'absent'"),
         (["neuron", "--listen", "0.0.0.0:0"], "insecure = true"),
         (["status", "-e", "nonsense"], "is no URL"),
+        (["status", "-e", "http://127.0.0.1:99999"], "is no URL"),
         (["config", "check", "absent.toml"], "no file 'absent.toml'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

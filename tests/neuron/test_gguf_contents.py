@@ -100,3 +100,14 @@ def test_many_long_words_are_not_read_whole(tmp_path, write: Callable[[Path], No
     write(path)
     with in_little_memory(), pytest.raises(GGUFError, match="accepted"):
         read(path)
+
+
+@pytest.mark.parametrize("element", [2, 6], ids=["u16", "f32"])
+def test_many_numbers_are_not_read_whole(tmp_path, element):
+    """As numbers of Python they take ten times the room that they have in the file."""
+    path = tmp_path / "x.gguf"
+    path.write_bytes(gguf([*pairs(LLAMA), _long_array(element, 14_000_000)], alignment=1))
+    with path.open("r+b") as file:
+        file.truncate(HOLE)
+    with in_little_memory(), pytest.raises(GGUFError, match="claims 14000000 numbers, and at most"):
+        read_contents(path)

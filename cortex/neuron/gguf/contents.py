@@ -67,9 +67,10 @@ def _read_pair(cursor: Cursor, found: Contents) -> None:
 
 def _read_array(cursor: Cursor, key: str, found: Contents) -> None:
     kind, length = _u32(cursor, key), cursor.u64(key)
+    if length > MAX_STRINGS:
+        what = "strings" if kind == STRING else "numbers"
+        raise cursor.fail(f"{key} claims {length} {what}, and at most {MAX_STRINGS} are accepted")
     if kind == STRING:
-        if length > MAX_STRINGS:
-            raise cursor.fail(f"{key} claims {length} strings, and at most {MAX_STRINGS} are accepted")
         found.strings[key] = tuple(_string(cursor, key) for _ in range(length))
     else:
         form = _form(cursor, kind, key)

@@ -68,7 +68,8 @@ class Slot:
         self.last_used: float | None = None
         self.ttl: float | None = request.ttl or None  # as `wire.fleet.ModelEntry` tells it
         self.error: CortexError | None = None
-        self._loaded_at = 0.0  # monotonic, like the other two
+        self._idle_since = 0.0  # monotonic, like the next and `_yields_until`
+        self._loaded_at = 0.0
         self._served = False
         self._yields_until = 0.0
         self.crashes: list[float] = []
@@ -97,6 +98,10 @@ class Slot:
                     await self._unless_leaving(self._recover())
             if self._leave.is_set() and self.status is not ModelStatus.failed:
                 await self._drain()
+        except Exception:
+            log.exception("%s is ended by a fault of ours", self.id)
+            if ModelStatus.failed in LEGAL[self.status]:
+                self._fail(errors.internal())
         finally:
             await asyncio.shield(self._end())
 
@@ -113,7 +118,7 @@ class Slot:
         try:
             await self._predecessor_gone()
             await self._become_loaded()
-            self.last_used = time.time()  # somebody asked for it: what nobody used since is older
+            self._touch()  # somebody asked for it: what nobody used since is older
             self.job.finish()
         except CortexError as error:
             if error.code == "engine_failed":
@@ -249,7 +254,11 @@ class Slot:
         """Loaded, used by nobody, and not since as many seconds as it was told to stay."""
         if self.ttl is None or self.ttl < 0 or self.last_used is None or self.busy:
             return False
-        return self.status is ModelStatus.loaded and time.time() - self.last_used > self.ttl
+        return self.status is ModelStatus.loaded and time.monotonic() - self._idle_since > self.ttl
+
+    def _touch(self) -> None:
+        """Clocks are set at night: what others compare is the time of day, what is measured here is not."""
+        self.last_used, self._idle_since = time.time(), time.monotonic()
 
     def leave(self, drain_s: float, reason: CortexError | None = None) -> None:
         """Ask the owner to drain and end; `reason` is what waiters hear. Whoever waits for the end awaits the slot's task."""
@@ -281,11 +290,11 @@ class Slot:
         self._served = True
         async with self._places().admit(caller):
             loaded = await self.ready(within_s)  # it may have died while this request was queued
-            self.last_used = time.time()
+            self._touch()
             try:
                 yield loaded
             finally:
-                self.last_used = time.time()
+                self._touch()
 
     def _places(self) -> Admission:
         if self.admission is None:

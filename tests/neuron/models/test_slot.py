@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import traceback
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -41,13 +42,14 @@ class _Mortal:
 
 
 class _Loader:
-    """Loads at once, unless `starts` or `ends` says to wait, or `fails` to fail. `alive` is what has not been unloaded."""
+    """Loads at once, unless `starts` or `ends` says to wait, or `fails` or `keeps` to fail. `alive` is what has not been unloaded."""
 
     def __init__(self) -> None:
         self.alive: list[_Mortal] = []
         self.most = 0
         self.starts, self.ends = asyncio.Event(), asyncio.Event()
         self.fails: Exception | None = None
+        self.keeps: Exception | None = None
         self.starts.set()
         self.ends.set()
 
@@ -61,6 +63,8 @@ class _Loader:
 
     async def unload(self, loaded: Any) -> None:
         await self.ends.wait()
+        if self.keeps:
+            raise self.keeps
         self.alive.remove(loaded)
 
 
@@ -98,6 +102,22 @@ def test_a_load_that_is_taken_back_while_the_last_engine_still_leaves_makes_room
     asyncio.run(scenario())
 
 
+def test_a_clock_that_is_set_a_day_on_ends_no_models_time(monkeypatch):
+    """How long a model was idle is not measured by the time of day."""
+
+    async def scenario() -> None:
+        async with one_loaded(monkeypatch) as (_loader, models):
+            slot = models.slots["m"]
+            slot.ttl = 3600
+            tomorrow = time.time() + 86400
+            monkeypatch.setattr(time, "time", lambda: tomorrow)
+            assert not slot.has_outlived_its_ttl()
+            slot.ttl = 1e-9
+            assert slot.has_outlived_its_ttl()
+
+    asyncio.run(scenario())
+
+
 def test_a_recovery_that_is_ended_is_a_job_that_has_ended(monkeypatch):
     """Whoever follows the job of a recovery hears of its end when the model is unloaded meanwhile."""
 
@@ -125,6 +145,21 @@ def test_a_recovery_that_breaks_in_an_unknown_way_is_told(monkeypatch):
             await until(lambda: models.slots["m"].status is ModelStatus.failed)
             assert models.slots["m"].job.snapshot.finished
             loader.fails = None
+            await loaded(models)
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_engine_that_cannot_be_cleared_away_is_told(monkeypatch):
+    """The model is failed, its job has ended, nobody waits for it, and it can be loaded again."""
+
+    async def scenario():
+        async with one_loaded(monkeypatch) as (loader, models):
+            loader.keeps = OSError("the disk with the socket went away")
+            loader.alive[0].die()
+            await until(lambda: models.slots["m"].status is ModelStatus.failed)
+            loader.keeps = None
+            assert models.slots["m"].job.snapshot.finished
             await loaded(models)
 
     asyncio.run(scenario())
