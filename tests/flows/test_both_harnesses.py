@@ -31,7 +31,7 @@ async def _both(folder: Any) -> AsyncIterator[tuple[Live, Live]]:
 
 
 def _requests() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Sixty: good ones of all kinds, streamed and not, and bad ones."""
+    """Sixty and some: good ones of all kinds, streamed and not, and bad ones."""
     chat: dict[str, Any] = {"messages": [{"role": "user", "content": QUESTION}], "temperature": 0}
     text: dict[str, Any] = {"prompt": "The capital of France is", "temperature": 0}
     good: list[dict[str, Any]] = [
@@ -70,6 +70,14 @@ def _requests() -> Iterator[tuple[str, dict[str, Any]]]:
     for more in bad:
         yield "/v1/completions", {**text, "max_tokens": 4, **more}
     yield "/v1/chat/completions", {**chat, "messages": [], "max_tokens": 4}
+    begun = {"role": "assistant", "content": "The capital of France is"}
+    yield "/v1/chat/completions", {**chat, "messages": [*chat["messages"], begun], "max_tokens": 4}
+    parts = [{"type": "text", "text": "What is the"}, {"type": "text", "text": "capital of France?"}]
+    yield "/v1/chat/completions", {**chat, "messages": [{"role": "user", "content": parts}], "max_tokens": 4}
+    brief = {"role": "developer", "content": "Be brief."}
+    yield "/v1/chat/completions", {**chat, "messages": [brief, *chat["messages"]], "max_tokens": 4}
+    yield "/v1/chat/completions", {**chat, "n": 2, "logprobs": True, "top_logprobs": 3, "max_tokens": 4}
+    yield "/v1/completions", {**text, "prompt": ["One, two,", "Once upon"], "logprobs": 2, "max_tokens": 4}
     yield "/v1/chat/completions", {**chat, "messages": [{"role": "user", "content": "word " * 2000}], "max_tokens": 4}
     yield "/v1/completions", {**text, "prompt": "word " * 2000, "max_tokens": 4}
     yield "/v1/embeddings", {"input": "text"}

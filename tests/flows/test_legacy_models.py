@@ -98,6 +98,36 @@ def test_a_legacy_llama_chats(old_llama_dir):
     asyncio.run(scenario())
 
 
+def test_what_the_assistant_began_is_continued(legacy_dir):
+    """In the words of every family the last message stays open; a template of one's own may trim it."""
+    talk = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "The capital "}]
+    trimming = "{% for m in messages %}[{{ m.content|trim }}]{% endfor %}{{ style }}"
+
+    async def scenario():
+        async with running_neuron(legacy_dir) as neuron:
+
+            async def prompt(template, **more):
+                settings = {"model_id": "gpt2", "threads": 1, "chat_template": template}
+                assert (await neuron.load(settings)).status_code == 200
+                body = {"model": "gpt2", "messages": talk, "max_tokens": 1, "temperature": 0, **more}
+                shown = await neuron.http.post("/apply-template", json=body)
+                counted = await neuron.http.post("/v1/chat/completions/input_tokens", json=body)
+                answered = await neuron.http.post("/v1/chat/completions", json=body)
+                await neuron.http.post("/models/unload", json={"model_id": "gpt2"})
+                assert answered.json()["usage"]["prompt_tokens"] == counted.json()["input_tokens"]
+                return shown.json()["prompt"]
+
+            assert await prompt("chatml") == ("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nThe capital ")
+            assert await prompt("vicuna") == "USER: hi ASSISTANT: The capital "
+            assert await prompt("llama-2") == "[INST] hi [/INST] The capital "
+            assert await prompt(trimming) == "[hi][The capital"
+            answer = [{"role": "user", "content": "hi"}]
+            own = {"style": "!", "messages": [], "bos_token": "mine"}
+            assert await prompt(trimming, messages=answer, chat_template_kwargs=own) == "[hi]!"
+
+    asyncio.run(scenario())
+
+
 def test_a_chat_is_counted_as_it_would_be_read(legacy_dir):
     """`input_tokens` is the usage of the same chat; there is no reading such a file's vocabulary alone, and that is said."""
 

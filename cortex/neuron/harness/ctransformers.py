@@ -6,7 +6,7 @@ Its engine is ours (`ctransformers_engine`), speaks OpenAI's words itself, and i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -18,15 +18,13 @@ from cortex.neuron.engine.spec import EngineSpec, Mode
 from cortex.neuron.ggml.workspace import UNKNOWN_CONTEXT, workspace
 from cortex.neuron.gguf import Header
 from cortex.neuron.harness import ctransformers_cuda as cuda
-from cortex.neuron.harness import requests as rules
 from cortex.neuron.harness import settings as defaults
-from cortex.neuron.harness import unsupported
 from cortex.neuron.harness.base import HostShare, ModelFiles, Prepared
 from cortex.neuron.harness.ctransformers_cuda import NO_CUDA, CudaLibrary
+from cortex.neuron.harness.ctransformers_requests import check
 from cortex.neuron.harness.no_model import no_model
 from cortex.wire.fleet import Device, LoadSettings
 
-MAX_ANSWERS = 16  # one after the other
 LEAST_CONTEXT = 64  # tokens; with less room in the library's buffers a model is of no use
 UNBOUNDED_CONTEXT = 32_768  # of files that do not say what they were made for
 _MOST_CONTEXT = {"falcon": 2048}  # its buffers were made for so many
@@ -120,10 +118,7 @@ class CTransformers:
         return ("chat", "completions")
 
     def prepare(self, path: str, body: dict[str, Any], spec: EngineSpec) -> Prepared:
-        check = _ROUTES.get(path)
-        if check is None:
-            raise _wrong_modality(path, spec)
-        check(body)
+        check(path, body, spec)
         return Prepared(body)
 
     def engine_error(self, status: int, body: bytes) -> CortexError:
@@ -186,67 +181,3 @@ def _context(header: Header, settings: LoadSettings, host: HostShare) -> int:
         return settings.context
     own = min(header.context_length or UNKNOWN_CONTEXT, defaults.CPU_CONTEXT)
     return min(own, host.fitting_context or own)
-
-
-# ---- requests
-
-
-_GENERATION: Mapping[str, rules.Rule] = {
-    "n": rules.integer(1, MAX_ANSWERS),
-    "top_k": rules.integer(-1, 2**31 - 1),
-    "min_p": rules.number(0, 1),
-    "repetition_penalty": rules.number(0.01, 10),
-    "repeat_penalty": rules.number(0.01, 10),
-}
-_CHOOSE = "this model writes text as it comes; for that load it with llama.cpp, or take another model"
-_STRUCTURE: unsupported.Table = {
-    "tools": (lambda value: value == [], _CHOOSE),
-    "tool_choice": (lambda value: value in ("none", "auto"), _CHOOSE),
-    "response_format": (lambda value: value == {"type": "text"}, _CHOOSE),
-    "grammar": (lambda value: value == "", _CHOOSE),
-    "json_schema": (lambda value: value == {}, _CHOOSE),
-    "guided_json": (lambda _value: False, _CHOOSE),
-    "echo": (lambda value: value is False, "an answer does not repeat its prompt"),
-    "suffix": (lambda value: value == "", "it continues a prompt, and fills no gaps"),
-}
-
-
-def _check_chat(body: dict[str, Any]) -> None:
-    rules.check_present(body, "messages")
-    unsupported.refuse(body, _STRUCTURE)
-    rules.check_messages(body["messages"], vision=False)
-    rules.check_fields(body, {**rules.CHAT, **_GENERATION})
-    if body.get("top_logprobs") and not body.get("logprobs"):
-        raise rules.wrong("top_logprobs", "accompanied by logprobs = true")
-    for index, message in enumerate(body["messages"]):
-        if message.get("tool_calls") or message["role"] in ("tool", "function"):
-            raise errors.invalid_request(
-                f"messages[{index}]: this model's engine knows no tools, so there can be no calls of them",
-                code="unsupported_parameter",
-                param=f"messages[{index}]",
-            )
-    unsupported.refuse(body, unsupported.CHAT)
-
-
-def _check_completions(body: dict[str, Any]) -> None:
-    rules.check_present(body, "prompt")
-    unsupported.refuse(body, _STRUCTURE)
-    rules.check_fields(body, {**rules.COMPLETIONS, **_GENERATION, "logprobs": rules.integer(0, 20)})
-    unsupported.refuse(body, unsupported.COMPLETIONS)
-
-
-_ROUTES: Mapping[str, Callable[[dict[str, Any]], None]] = {
-    "/v1/chat/completions": _check_chat,
-    "/v1/completions": _check_completions,
-}
-
-
-def _wrong_modality(path: str, spec: EngineSpec) -> CortexError:
-    return errors.invalid_request(
-        f"model '{spec.alias}' serves chat and completions, and not {path}",
-        code="wrong_modality",
-        param="model",
-        status=422,
-        model_id=spec.alias,
-        suggestion="use a model for it",
-    )

@@ -113,6 +113,10 @@ def test_a_setting_that_cannot_be_honoured_is_named(legacy: Header, field: str, 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 
 
+def _parts(*parts: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -122,6 +126,9 @@ CHAT = {"messages": [{"role": "user", "content": "hi"}]}
             {**CHAT, "n": 16, "top_k": -1, "min_p": 0.05, "repetition_penalty": 1.1, "stream": True},
         ),
         ("/v1/completions", {"prompt": "x", "logprobs": 0, "echo": False, "best_of": 1}),
+        ("/v1/completions", {"prompt": "x", "typical_p": 1.0, "mirostat": 0, "dry_multiplier": 0, "ignore_eos": False}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}]}]}),
+        ("/v1/chat/completions", {"messages": [*CHAT["messages"], {"role": "assistant", "content": None}]}),
     ],
 )
 def test_a_good_request_passes_as_it_is(spec: EngineSpec, path: str, body: dict[str, object]) -> None:
@@ -139,6 +146,16 @@ def test_a_good_request_passes_as_it_is(spec: EngineSpec, path: str, body: dict[
         ("chat/completions", {"messages": [{"role": "tool", "content": "1"}]}, "messages[0]"),
         ("chat/completions", {"top_logprobs": 2}, "top_logprobs"),
         ("chat/completions", {"messages": []}, "messages"),
+        ("chat/completions", {"messages": [{"role": "user"}]}, "messages[0].content"),
+        ("chat/completions", {"messages": [{"role": "assistant", "content": "a"}] * 2}, "messages"),
+        ("chat/completions", _parts({"type": "text", "text": 5}), "messages[0].content[0]"),
+        ("chat/completions", _parts({"type": "text", "text": "a"}, {"type": "text"}), "messages[0].content[1]"),
+        ("chat/completions", _parts({"type": "file", "file": {}}), "messages[0].content[0]"),
+        ("chat/completions", {"json_schema": {}}, "json_schema"),
+        ("chat/completions", {"ignore_eos": True}, "ignore_eos"),
+        ("completions", {"prompt": "x", "typical_p": 0.5}, "typical_p"),
+        ("completions", {"prompt": "x", "mirostat": 2}, "mirostat"),
+        ("completions", {"prompt": "x", "n_probs": 3}, "n_probs"),
         ("chat/completions", {"temperature": "hot"}, "temperature"),
         ("chat/completions", {"modalities": ["audio"]}, "modalities"),
         ("completions", {"prompt": "x", "grammar": "root ::= x"}, "grammar"),

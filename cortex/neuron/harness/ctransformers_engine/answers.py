@@ -83,7 +83,7 @@ class Shape:
         if not self._chat:
             return self._chunk(self._choice(piece.index, [piece]))
         choice: Json = {"index": piece.index, "delta": {"content": piece.text} if piece.text else {}}
-        if piece.logprobs is not None:
+        if piece.logprobs:
             choice["logprobs"] = _chat_logprobs([piece])
         return self._chunk(choice | {"finish_reason": piece.finish})
 
@@ -109,10 +109,10 @@ class Shape:
 
     def _choice(self, index: int, pieces: Sequence[Piece]) -> Json:
         text = "".join(piece.text for piece in pieces)
-        known = any(piece.logprobs is not None for piece in pieces)
+        known = any(piece.logprobs for piece in pieces)
         finish = pieces[-1].finish if pieces else None
         if self._chat:
-            said: Json = {"message": {"role": "assistant", "content": text}}
+            said: Json = {"message": {"role": "assistant", "content": text, "refusal": None}}
             logprobs = _chat_logprobs(pieces) if known else None
         else:
             said = {"text": text}
@@ -132,7 +132,8 @@ def _chat_logprobs(pieces: Iterable[Piece]) -> Json:
                 "top_logprobs": [_named(raw, logprob) for _, raw, logprob in token.top],
             }
             for token in _tokens(pieces)
-        ]
+        ],
+        "refusal": None,
     }
 
 
@@ -145,6 +146,12 @@ def _completion_logprobs(pieces: Iterable[Piece]) -> Json:
     return {
         "tokens": [token.raw.decode(errors="replace") for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": [{raw.decode(errors="replace"): logprob for _, raw, logprob in token.top} for token in tokens],
+        "top_logprobs": [_alternatives(token) for token in tokens],
         "text_offset": [token.offset for token in tokens],
     }
+
+
+def _alternatives(token: TokenLogprob) -> Json:
+    """By their texts, the chosen one in any case; of those that read the same, the most likely."""
+    chosen = (token.token, token.raw, token.logprob)
+    return {raw.decode(errors="replace"): logprob for _, raw, logprob in reversed([*token.top, chosen])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,8 @@ from cortex.neuron.engine.spec import EngineSpec
 from cortex.neuron.harness.ctransformers_engine.sampling import Sampling
 
 Json = Mapping[str, Any]
+_TOKEN = re.compile(r"-?[0-9]{1,20}")
+_NEVER = 1000.0  # on a scale on which 100 is "always"; false means never
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +72,10 @@ def _bias(given: Any, vocab_size: int) -> dict[int, float]:
     pairs = given.items() if isinstance(given, Mapping) else given or ()
     bias = {}
     for token, value in pairs:
-        try:
-            number, amount = int(token), float(value)
-        except (TypeError, ValueError) as error:
-            raise errors.invalid_request(
-                "'logit_bias' must be an object of token id → number", param="logit_bias"
-            ) from error
-        _check_token(number, vocab_size, "logit_bias")
-        bias[number] = max(-1000.0, min(1000.0, amount))
+        if not _TOKEN.fullmatch(str(token)):
+            raise errors.invalid_request("'logit_bias' must be an object of token id → number", param="logit_bias")
+        _check_token(int(token), vocab_size, "logit_bias")
+        bias[int(token)] = -_NEVER if value is False else max(-_NEVER, min(_NEVER, float(value)))
     return bias
 
 

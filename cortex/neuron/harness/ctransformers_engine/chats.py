@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cortex import errors
+from cortex.errors import CortexError
 from cortex.neuron.harness.ctransformers_engine.asked import Json, messages_of
 from cortex.neuron.harness.ctransformers_engine.model import Vocabulary
 from cortex.neuron.harness.ctransformers_engine.prompt import Prompter, guard_for
@@ -38,13 +39,14 @@ class Chats:
                 raise ValueError(f"the chat template is not right: {error}") from error
 
     def rendered(self, body: Json) -> Rendered:
+        """A conversation whose last words are the assistant's is not answered, but continued."""
         messages = messages_of(body)
         guard = guard_for(text for message in messages for text in message.values() if isinstance(text, str))
-        return Rendered(self._text([self._guarded(message, guard) for message in messages]), guard)
+        return Rendered(self._text([self._guarded(message, guard) for message in messages], body), guard)
 
     def shown(self, body: Json) -> str:
         """The prompt's text, to be looked at."""
-        return self._text(messages_of(body))
+        return self._text(messages_of(body), body)
 
     def _guarded(self, message: Json, guard: str) -> dict[str, Any]:
         return {
@@ -52,19 +54,39 @@ class Chats:
             for name, value in message.items()
         }
 
-    def _text(self, messages: Iterable[Json]) -> str:
+    def _text(self, messages: list[dict[str, Any]], body: Json) -> str:
+        begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else None
+        if begun is None:
+            return self._by_template(messages, body, opens=True)
+        if not begun.strip():
+            return self._by_template(messages[:-1], body, opens=True)
+        whole = self._by_template(messages, body, opens=False)
+        for said in (begun, begun.strip()):  # many templates trim
+            before, found, _ = whole.rpartition(said)
+            if found:
+                return before + found
+        raise _refused("it does not show the assistant's last message, so that could be continued")
+
+    def _by_template(self, messages: Sequence[Json], body: Json, *, opens: bool) -> str:
         if self.template is None:
             raise errors.invalid_request(
                 "this model's file has no chat template; load it with chat_template, for example chatml, llama-2, vicuna or alpaca",
                 code="no_chat_template",
                 param="messages",
             )
+        own = {"add_generation_prompt": opens, "bos_token": self._bos, "eos_token": self._eos}
         try:
-            return self._sandbox.render(self.template.source, list(messages), bos=self._bos, eos=self._eos)
+            return self._sandbox.render(
+                self.template.source, messages, {**(body.get("chat_template_kwargs") or {}), **own}
+            )
         except ValueError as error:
-            raise errors.invalid_request(
-                f"the model's chat template does not take these messages: {error}",
-                code="template_render_failed",
-                param="messages",
-                status=422,
-            ) from error
+            raise _refused(str(error)) from error
+
+
+def _refused(reason: str) -> CortexError:
+    return errors.invalid_request(
+        f"the model's chat template does not take these messages: {reason}",
+        code="template_render_failed",
+        param="messages",
+        status=422,
+    )

@@ -47,19 +47,20 @@ class Prompter:
 
     def rendered(self, text: str, guard: str) -> list[int]:
         """A prompt that a template made of guarded texts."""
-        bos = self._vocabulary.bos
+        bos, ids = self._vocabulary.bos, self._ids(text, guard)
+        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
+
+    def text(self, text: str, *, special: bool = True, begin: bool = False) -> list[int]:
+        """Ids of a text by itself, as `/tokenize` shows them. special: markers in it are markers; begin: with what begins a prompt."""
+        bos, guard = self._vocabulary.bos, guard_for([text])
+        ids = self._ids(text if special else self.guarded(text, guard), guard)
+        return [bos, *ids] if begin and bos is not None else ids
+
+    def _ids(self, text: str, guard: str) -> list[int]:
         ids: list[int] = []
         for part in self._parts(text, guard):
             ids += [part.marker] if part.marker is not None else self._encoded(part, at_start=not ids)
-        return ids if bos is None or ids[:1] == [bos] else [bos, *ids]
-
-    def text(self, text: str) -> list[int]:
-        """Ids of a text by itself, its markers as markers: what `/tokenize` shows."""
-        return [
-            number
-            for part in self._parts(text, guard_for([text]))
-            for number in ([part.marker] if part.marker is not None else self._tokenizer.encode(part.text))
-        ]
+        return ids
 
     def _encoded(self, part: Part, *, at_start: bool) -> list[int]:
         spaced = part.begins and (

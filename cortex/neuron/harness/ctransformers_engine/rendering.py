@@ -25,12 +25,10 @@ def check(source: str) -> None:
         raise ValueError(_told(error)) from error
 
 
-def render(source: str, messages: Sequence[Message], *, bos: str, eos: str) -> str:
-    """Raises ValueError when the template does not take these messages."""
+def render(source: str, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
+    """`variables` are the template's own beside the messages. Raises ValueError when it does not take them."""
     try:
-        text: str = _ENVIRONMENT.from_string(source).render(
-            messages=list(messages), add_generation_prompt=True, bos_token=bos, eos_token=eos
-        )
+        text: str = _ENVIRONMENT.from_string(source).render({**variables, "messages": list(messages)})
     except Exception as error:
         raise ValueError(_told(error)) from error
     return text

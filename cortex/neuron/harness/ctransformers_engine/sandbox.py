@@ -20,7 +20,7 @@ import signal
 import socket
 import struct
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BufferedRWPair
 from pathlib import Path
 from typing import Any, NoReturn
@@ -55,9 +55,9 @@ class Sandbox:
         """Raises ValueError for a template that does not compile."""
         self._ask(source)
 
-    def render(self, source: str, messages: Sequence[Message], *, bos: str, eos: str) -> str:
+    def render(self, source: str, messages: Sequence[Message], variables: Mapping[str, Any]) -> str:
         """Raises ValueError when the template does not take these messages, or takes too much for them."""
-        return self._ask(source, list(messages), bos, eos)
+        return self._ask(source, list(messages), dict(variables))
 
     def _ask(self, *arguments: Any) -> str:
         with self._turn:
@@ -128,8 +128,7 @@ def _rendered(asked: bytes) -> tuple[int, bytes]:
     source, *rest = marshal.loads(asked)  # noqa: S302  the engine wrote it
     try:
         if rest:
-            messages, bos, eos = rest
-            text = rendering.render(source, messages, bos=bos, eos=eos).encode()
+            text = rendering.render(source, *rest).encode()
         else:
             rendering.check(source)
             text = b""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -109,10 +110,29 @@ class Api:
         )
 
     async def tokenize(self, request: Request) -> HTTPResponse:
-        text = web.json_object(request).get("content")
-        if not isinstance(text, str):
+        body = web.json_object(request)
+        if not isinstance(text := body.get("content"), str):
             raise errors.invalid_request("'content' must be a string", param="content")
-        return web.json({"tokens": await self._worker.call(self._engine.prompter.text, text)})
+        split = functools.partial(
+            self._engine.prompter.text,
+            special=body.get("parse_special") is not False,
+            begin=body.get("add_special") is True,
+        )
+        tokens = await self._worker.call(split, text)
+        shown = body.get("with_pieces") is True
+        return web.json({"tokens": [{"id": each, "piece": self._piece(each)} for each in tokens] if shown else tokens})
+
+    def _piece(self, token: int) -> str | list[int]:
+        """A token's text, or its bytes where they are no text by themselves."""
+        raw = self._raw(token)
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return list(raw)
+
+    def _raw(self, token: int) -> bytes:
+        words = self._engine.vocabulary
+        return words.pieces[token] or words.marker(token).encode()
 
     async def detokenize(self, request: Request) -> HTTPResponse:
         tokens = web.json_object(request).get("tokens")
@@ -123,7 +143,7 @@ class Api:
             raise errors.invalid_request(
                 f"'tokens' must be a list of numbers from 0 to {len(pieces) - 1}", param="tokens"
             )
-        text = b"".join(pieces[each] or self._engine.vocabulary.marker(each).encode() for each in tokens)
+        text = b"".join(map(self._raw, tokens))
         return web.json({"content": text.decode(errors="replace")})
 
     async def apply_template(self, request: Request) -> HTTPResponse:
@@ -133,7 +153,7 @@ class Api:
         """What the same chat would be counted as."""
         rendered = await self._chats.call(self._engine.chats.rendered, web.json_object(request))
         prompt = await self._worker.call(self._engine.prompter.rendered, *rendered)
-        return web.json({"input_tokens": len(prompt)})
+        return web.json({"input_tokens": len(prompt), "object": "response.input_tokens"})
 
     async def chat(self, request: Request) -> HTTPResponse | None:
         return await self._answer(request, chat=True)

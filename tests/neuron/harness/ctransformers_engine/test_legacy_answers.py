@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cortex.errors import CortexError
+from cortex.neuron.harness.ctransformers_engine.answers import Counts, Piece, Shape, TokenLogprob
+from cortex.neuron.harness.ctransformers_engine.asked import asked
 from cortex.neuron.harness.ctransformers_engine.sampling import Sampler, Sampling, log_softmax
 from cortex.neuron.harness.ctransformers_engine.text import AnswerText
 
@@ -92,6 +96,52 @@ def test_log_probabilities_are_of_the_model_s_own_distribution() -> None:
     assert choice.token == 2
     assert choice.logprob == pytest.approx(log_softmax(LOGITS.astype(np.float64))[2])
     assert [token for token, _ in choice.top] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "means"),
+    [
+        ({"3": 5, " 4": 1}, None),
+        ({"3": 5, "1_0": 1}, None),
+        ({"\u0663": 1}, None),
+        ({"1.0": 1}, None),
+        ({"word": 1}, None),
+        ({"50": 1}, None),
+        ({"-1": 1}, None),
+        ({"9" * 5000: 1}, None),
+        ({"3": 5, "4": -100}, {3: 5.0, 4: -100.0}),
+        ([[3, 5], [4, False]], {3: 5.0, 4: -1000.0}),
+        ({"3": False, "4": 10**300}, {3: -1000.0, 4: 1000.0}),
+    ],
+)
+def test_a_bias_names_tokens_by_their_numbers(given: Any, means: dict[int, float] | None) -> None:
+    """Digits and nothing else, all of the vocabulary; `false` is never."""
+    if means is not None:
+        assert asked({"logit_bias": given}, vocab_size=50, chat=True).sampling.logit_bias == means
+        return
+    with pytest.raises(CortexError) as caught:
+        asked({"logit_bias": given}, vocab_size=50, chat=True)
+    assert (caught.value.status, caught.value.param) == (400, "logit_bias")
+
+
+# ---- forms
+
+
+def test_log_probabilities_have_openai_s_forms() -> None:
+    """The chosen token is among a completion's alternatives; what tells no token tells no log probabilities."""
+    token = TokenLogprob(7, b" a", -3.0, ((8, b" b", -1.0), (9, b" b", -2.0)), 0)
+    pieces = [Piece(0, " a", (token,)), Piece(0, "", (), "stop")]
+    chat, text = Shape("m", chat=True), Shape("m", chat=False)
+    (choice,) = text.whole([pieces], Counts())["choices"]
+    assert choice["logprobs"]["top_logprobs"] == [{" a": -3.0, " b": -1.0}]
+    (choice,) = chat.whole([pieces], Counts())["choices"]
+    assert choice["message"] == {"role": "assistant", "content": " a", "refusal": None}
+    assert choice["logprobs"]["refusal"] is None
+    assert [each["token"] for each in choice["logprobs"]["content"][0]["top_logprobs"]] == [" b", " b"]
+    for shape in (chat, text):
+        first, last = (shape.chunk(piece)["choices"][0] for piece in pieces)
+        assert first["logprobs"]
+        assert (last["logprobs"], last["finish_reason"]) == (None, "stop")
 
 
 # ---- text

@@ -21,6 +21,7 @@ TALK = [
     {"role": "assistant", "content": "Hello"},
     {"role": "user", "content": "Bye"},
 ]
+VARIABLES = {"bos_token": "<s>", "eos_token": "</s>", "add_generation_prompt": True}
 RENDERED = {
     "chatml": "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
     "<|im_start|>user\nBye<|im_end|>\n<|im_start|>assistant\n",
@@ -35,8 +36,8 @@ def test_families_write_what_models_were_trained_with(family: str) -> None:
     """Nothing is added that nobody said: without a system message there is none."""
     template = chat_template(family, None, {})
     assert template
-    assert render(template.source, TALK, bos="<s>", eos="</s>") == RENDERED[family]
-    bare = render(template.source, TALK[1:], bos="<s>", eos="</s>")
+    assert render(template.source, TALK, VARIABLES) == RENDERED[family]
+    bare = render(template.source, TALK[1:], VARIABLES)
     assert "Be brief" not in bare
     assert "SYS" not in bare
 
@@ -74,7 +75,7 @@ def test_a_family_that_is_none_is_refused_by_name() -> None:
 )
 def test_templates_find_what_their_authors_had(expression: str, text: str) -> None:
     """The filters and functions of the library that they were written for, with its arguments."""
-    assert render("{{ " + expression + " }}", TALK, bos="<s>", eos="") == text
+    assert render("{{ " + expression + " }}", TALK, VARIABLES) == text
 
 
 # Renders each template in a sandbox of its own process: one that forks is no part of a test's own.
@@ -84,7 +85,7 @@ from cortex.neuron.harness.ctransformers_engine.sandbox import Sandbox
 sandbox, talk = Sandbox(cpu_s=0.1), [{"role": "user", "content": "Hi"}]
 for source in json.load(sys.stdin):
     try:
-        told = sandbox.render(source, talk, bos="", eos="")
+        told = sandbox.render(source, talk, {})
     except ValueError as error:
         told = f"refused: {error}"
     try:

@@ -198,6 +198,29 @@ def test_ids_are_those_of_llama_cpp(old_llama_dir: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.model
+def test_a_text_by_itself_is_split_as_llama_cpp_splits_it(old_llama_dir: Path, tmp_path: Path) -> None:
+    """With the space and the beginning that most SentencePiece models put in front, and with every flag."""
+    content = bytearray((old_llama_dir / "spm.gguf").read_bytes())
+    for key in (b"tokenizer.ggml.add_space_prefix", b"tokenizer.ggml.add_bos_token"):
+        content[content.index(key) + len(key) + 4] = 1
+    file = tmp_path / "prefixed.gguf"
+    file.write_bytes(content)
+    flags: tuple[dict[str, bool], ...] = ({}, {"add_special": True}, {"parse_special": False}, {"with_pieces": True})
+    texts = (*TEXTS, "", "a<|im_end|>b <|im_start|>")
+
+    async def scenario() -> None:
+        told: dict[str, list[object]] = {}
+        for harness in ("llamacpp", "ctransformers"):
+            async with running_engine(engine_spec(file, tmp_path, harness=harness, context=256, parallel=1)) as engine:
+                told[harness] = [
+                    await ask(engine, "/tokenize", {"content": text, **more}) for text in texts for more in flags
+                ]
+        assert told["ctransformers"] == told["llamacpp"]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.model
 def test_a_space_without_a_token_of_its_own_needs_room_for_three(tmp_path: Path) -> None:
     """A vocabulary without U+2581 makes three tokens of every space: the buffer has room for them."""
     from helpers.tiny_spm import tiny_spm, vocabulary
