@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from pathlib import Path
 
 import pytest
 from helpers.legacy_ggml import PROMPT, legacy_bytes
@@ -95,6 +96,31 @@ def test_a_prompt_of_the_whole_context_is_refused_and_one_below_is_answered(lega
             )
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("chat", [False, True], ids=["completion", "chat"])
+def test_a_prompt_of_many_megabytes_is_refused_before_it_is_split(legacy_dir, chat):
+    """Splitting takes time and memory for each of its characters: what cannot fit is counted by its bytes."""
+    text = "hello " * (4 << 20)
+
+    async def scenario():
+        async with running_neuron(legacy_dir) as neuron:
+            await neuron.load({"model_id": "replit", "threads": 1, "chat_template": "vicuna"})
+            pid = only_child()
+            refused = await (neuron.chat("replit", text) if chat else _complete(neuron, "replit", text))
+            error = refused.json()["error"]
+            assert (refused.status_code, error["code"], error["max"]) == (400, "context_length_exceeded", 128)
+            shown = await neuron.http.post("/tokenize", json={"model": "replit", "content": text})
+            assert (shown.status_code, shown.json()["error"]["code"]) == (413, "body_too_large")
+            assert _most_memory_mb(pid) < 1024
+            assert only_child() == pid
+
+    asyncio.run(scenario())
+
+
+def _most_memory_mb(pid):
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
 
 def _broken(legacy_dir):

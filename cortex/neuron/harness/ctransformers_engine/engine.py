@@ -20,6 +20,8 @@ from cortex.neuron.harness.ctransformers_engine.templates import chat_template
 from cortex.neuron.harness.ctransformers_engine.text import AnswerText
 from cortex.neuron.harness.ctransformers_engine.tokenizers import LibraryTokenizer
 
+SPLIT_CHARACTERS = 1 << 20  # of a prompt, whatever the context: a matter of some seconds and 200 MB
+
 
 class Engine:
     """A loaded model that answers."""
@@ -44,9 +46,7 @@ class Engine:
         Raises CortexError before the first piece, Abandoned at any time.
         """
         wanted = asked(body, vocab_size=self.vocab_size, chat=chat is not None)
-        prompts = [self.prompter.rendered(*chat)] if chat else self._completion_prompts(body)
-        for prompt in prompts:
-            budget(None, len(prompt), self.spec)
+        prompts = [self._fitting(chat)] if chat else self._completion_prompts(body)
         stops = wanted.stops + (self.chats.template.stops if chat and self.chats.template else ())
         for place, prompt in enumerate(prompts):
             for number in range(wanted.count):
@@ -54,10 +54,19 @@ class Engine:
                 yield from self._one(prompt, wanted, stops, counts, cancelled, index=index, first=number == 0)
 
     def _completion_prompts(self, body: Json) -> list[list[int]]:
-        texts = prompts_of(body["prompt"], self.vocab_size)
-        prompts = [self.prompter.plain(each) if isinstance(each, str) else each for each in texts]
         beginning = self.vocabulary.eos if self.vocabulary.bos is None else self.vocabulary.bos
-        return [prompt or [beginning] for prompt in prompts]  # an empty prompt begins a text
+        prompts = prompts_of(body["prompt"], self.vocab_size)
+        return [self._fitting(each) or [beginning] for each in prompts]  # an empty prompt begins a text
+
+    def _fitting(self, prompt: Rendered | str | list[int]) -> list[int]:
+        """A prompt's tokens. Raises CortexError when they fill the context; what cannot but do so is not even split."""
+        if not isinstance(prompt, list):
+            text = prompt if isinstance(prompt, str) else prompt.text
+            if len(text) > SPLIT_CHARACTERS:
+                budget(None, self.prompter.least(text), self.spec)
+            prompt = self.prompter.plain(text) if isinstance(prompt, str) else self.prompter.rendered(*prompt)
+        budget(None, len(prompt), self.spec)
+        return prompt
 
     def _one(
         self,

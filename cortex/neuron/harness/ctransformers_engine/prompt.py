@@ -14,6 +14,7 @@ from typing import NamedTuple
 from cortex.neuron.harness.ctransformers_engine.model import Vocabulary
 from cortex.neuron.harness.ctransformers_engine.tokenizers import Tokenizer
 
+_TOKEN_BYTES = 256  # of no real text is a token longer on average
 _PRIVATE = range(0xF0000, 0xFFFFE)  # private use: 65,534 characters, of which one is in no text
 
 
@@ -33,11 +34,17 @@ class Prompter:
         self._tokenizer = tokenizer
         longest_first = sorted((text for text in vocabulary.markers if len(text) > 1), key=len, reverse=True)
         self._markers = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        longest = max(map(len, (*vocabulary.pieces, *(text.encode() for text in vocabulary.markers))), default=1)
+        self._token_bytes = max(1, min(longest, _TOKEN_BYTES))
 
     def plain(self, text: str) -> list[int]:
         """A prompt in a user's own words."""
         guard = guard_for([text])
         return self.rendered(self.guarded(text, guard), guard)
+
+    def least(self, text: str) -> int:
+        """How many tokens a text has at least, without splitting it."""
+        return -(-len(text.encode()) // self._token_bytes)
 
     def guarded(self, text: str, guard: str) -> str:
         """`text` with every marker in it broken."""

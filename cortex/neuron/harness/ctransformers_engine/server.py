@@ -33,6 +33,7 @@ from cortex.wire import sse
 from cortex.wire.errors import openai_event
 
 MAX_BODY_BYTES = 64 << 20  # the neuron's own bound is smaller, or the operator's word
+MAX_SPLIT_BYTES = 8 << 20  # of a text by itself: more takes longer than anybody waits
 _STREAM_HEAD = (("content-type", "text/event-stream; charset=utf-8"), ("cache-control", "no-cache"))
 
 
@@ -113,6 +114,8 @@ class Api:
         body = web.json_object(request)
         if not isinstance(text := body.get("content"), str):
             raise errors.invalid_request("'content' must be a string", param="content")
+        if len(text.encode()) > MAX_SPLIT_BYTES:
+            raise errors.body_too_large(MAX_SPLIT_BYTES)
         split = functools.partial(
             self._engine.prompter.text,
             special=body.get("parse_special") is not False,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import re
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
@@ -64,21 +65,23 @@ class UnigramTokenizer:
 
     def encode(self, text: str) -> list[int]:
         text = text.replace(" ", SPACE)
-        best: list[tuple[float, int, int]] = [(0.0, 0, 0)]  # for each end: the sum, the last piece's start and id
+        sums, starts, numbers = array("d", [0.0]), array("q", [0]), array("q", [0])  # for each end: of its last piece
         for end in range(1, len(text) + 1):
-            best.append(max(self._ways(text, end, best)))
+            best, start, number = max(self._ways(text, end, sums))
+            sums.append(best)
+            starts.append(start)
+            numbers.append(number)
         ids, at = [], len(text)
         while at:
-            _, start, number = best[at]
-            ids.append(number)
-            at = start
+            ids.append(numbers[at])
+            at = starts[at]
         return ids[::-1]
 
-    def _ways(self, text: str, end: int, best: Sequence[tuple[float, int, int]]) -> Iterator[tuple[float, int, int]]:
-        yield best[end - 1][0] + self._UNKNOWN, end - 1, 0
+    def _ways(self, text: str, end: int, sums: Sequence[float]) -> Iterator[tuple[float, int, int]]:
+        yield sums[end - 1] + self._UNKNOWN, end - 1, 0
         for start in range(max(0, end - self._longest), end):
             if (piece := self._pieces.get(text[start:end])) is not None:
-                yield best[start][0] + piece[1], start, piece[0]
+                yield sums[start] + piece[1], start, piece[0]
 
 
 class BpeTokenizer:
